@@ -1,0 +1,1 @@
+//! Weights and tokenizer in and out.

@@ -1,0 +1,2 @@
+//! The decoder.
+pub struct Decoder {}
