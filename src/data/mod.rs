@@ -1,1 +1,33 @@
-//! (skeleton)
+//! Data: read, tokenize, mix, pack. The order of the data is a pure function of the plan and the step.
+mod crates;
+mod lookup;
+mod mix;
+mod plan;
+mod read;
+mod shard;
+mod source;
+mod synthetic;
+mod tokenizer;
+
+pub use mix::MixSpec;
+pub use plan::{Packing, Plan, PlanStage, Usage};
+pub use read::{Document, documents};
+pub use shard::{Shard, prepare};
+pub use source::{Generator, Part, SourceSpec, check_sources, content_hash};
+pub use tokenizer::train_tokenizer;
+
+/// What data can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("data source {source_name:?}: {what}")]
+    Source { source_name: String, what: String },
+    #[error("mix: {0}")]
+    Mix(String),
+    #[error("{path}: {what}")]
+    File { path: String, what: String },
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+}
+
+/// Result of data.
+pub type Result<T> = std::result::Result<T, Error>;
