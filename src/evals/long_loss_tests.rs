@@ -1,0 +1,208 @@
+use super::super::testing::tokens;
+use super::*;
+
+fn spec(context: usize, stride: usize) -> LongLossSpec {
+    LongLossSpec {
+        name: "prose".into(),
+        sources: Vec::new(),
+        context,
+        stride,
+        documents: 3,
+        min_tokens: None,
+        max_tokens: 150,
+        by_position: true,
+    }
+}
+
+fn documents() -> Vec<Document> {
+    let document = |i: usize| Document {
+        id: format!("doc-{i}"),
+        text: (0..20 * i).map(|j| format!("Crab 🦀 {j} goes. ")).collect(),
+    };
+    (0..7).map(document).collect()
+}
+
+fn task(context: usize, stride: usize) -> LongLoss {
+    LongLoss::new(&spec(context, stride), Rc::new(tokens()), documents()).unwrap()
+}
+
+/// A made-up loss that depends on the token, its position in the window and the window's first token.
+fn made_up(ids: &[u32]) -> Vec<f32> {
+    let loss = |i: usize| -0.01 * ids[i] as f32 - i as f32 - 0.001 * ids[0] as f32;
+    (1..ids.len()).map(loss).collect()
+}
+
+#[test]
+fn every_token_is_scored_once_with_its_context() {
+    for tokens in [2, 31, 32, 33, 64, 100, 257] {
+        for (context, stride) in [(32, 1), (32, 8), (32, 31), (64, 20), (300, 256)] {
+            let mut times = vec![0; tokens];
+            for window in windows(tokens, context, stride) {
+                assert!(window.tokens.len() <= context && window.tokens.end <= tokens);
+                assert!(window.tokens.start < window.scored.start);
+                assert_eq!(window.tokens.end, window.scored.end);
+                for t in window.scored {
+                    times[t] += 1;
+                    let before = t - window.tokens.start;
+                    assert!(
+                        before >= t.min(context - stride),
+                        "token {t} has {before} before it"
+                    );
+                }
+            }
+            assert_eq!(times[0], 0);
+            assert!(
+                times[1..].iter().all(|&n| n == 1),
+                "{tokens} {context} {stride}: {times:?}"
+            );
+        }
+    }
+}
+
+/// Hugging Face's loop, written down literally: token t is scored in the first window that has it.
+#[test]
+fn the_sliding_loss_is_that_of_the_naive_loop() {
+    let task = task(48, 20);
+    let mut score = |ids: &[u32]| Ok(made_up(ids));
+    for text in &task.documents {
+        let n = text.ids.len();
+        let mut nats = 0.0;
+        for t in 1..n {
+            let window = (0..).find(|w| w * 20 + 48 > t).unwrap();
+            let begin = window * 20;
+            let end = (begin + 48).min(n);
+            nats -= f64::from(made_up(&text.ids[begin..end])[t - begin - 1]);
+        }
+        let sum = task.sliding(text, &mut score).unwrap();
+        assert!((sum.nats - nats).abs() < 1e-6 * nats);
+        assert_eq!(sum.tokens, n - 1);
+        assert_eq!(sum.bytes, task.tokens.bytes(&text.ids[1..]));
+    }
+}
+
+#[test]
+fn positions_come_from_disjoint_windows() {
+    let task = task(70, 35);
+    let mut score = |ids: &[u32]| Ok(made_up(ids));
+    let text = task
+        .documents
+        .iter()
+        .find(|text| text.ids.len() == 150)
+        .unwrap();
+    let mut naive = [(0.0, 0, 0); 3];
+    for window in 0..2 {
+        let ids = &text.ids[window * 70..(window + 1) * 70];
+        for (position, log_prob) in made_up(ids).iter().enumerate().map(|(i, x)| (i + 1, x)) {
+            let bucket = match position {
+                0..=31 => 0,
+                32..=63 => 1,
+                _ => 2,
+            };
+            naive[bucket].0 -= f64::from(*log_prob);
+            naive[bucket].1 += 1;
+            naive[bucket].2 += task.tokens.bytes(&ids[position..=position]);
+        }
+    }
+    let sums = task.by_position(text, &mut score).unwrap();
+    assert_eq!(sums.len(), 3);
+    for (sum, (nats, tokens, bytes)) in sums.iter().zip(naive) {
+        assert!((sum.nats - nats).abs() < 1e-6 * nats);
+        assert_eq!((sum.tokens, sum.bytes), (tokens, bytes));
+    }
+    assert_eq!(
+        sums.iter().map(|s| s.tokens).collect::<Vec<_>>(),
+        [62, 64, 12]
+    );
+}
+
+#[test]
+fn buckets_are_powers_of_two_up_to_the_context() {
+    let names = |context| {
+        buckets(context)
+            .iter()
+            .map(|b| place(b).to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(256), ["0-31", "32-63", "64-127", "128-255"]);
+    assert_eq!(names(100), ["0-31", "32-63", "64-99"]);
+    assert_eq!(names(16), ["0-15"]);
+}
+
+#[test]
+fn bits_per_byte_of_a_known_loss() {
+    // 8 tokens at ln 256 nats over 16 bytes: 64 bits, 4 a byte.
+    assert!((bits_per_byte(8.0 * 256f64.ln(), 16) - 4.0).abs() < 1e-12);
+    let task = task(48, 20);
+    let sum = Sum {
+        nats: 3.0 * std::f64::consts::LN_2,
+        tokens: 2,
+        bytes: 6,
+    };
+    let record = task.record(0, &sum, None);
+    assert!((record.metrics["bits_per_byte"] - 0.5).abs() < 1e-12);
+    assert!((record.metrics["nats_per_token"] - 1.5 * std::f64::consts::LN_2).abs() < 1e-12);
+    assert_eq!((record.weight, record.metrics["bytes"]), (2.0, 6.0));
+}
+
+#[test]
+fn any_part_of_a_documents_items_gives_the_same_records() {
+    let task = task(70, 35);
+    let mut score = |ids: &[u32]| Ok(made_up(ids));
+    let each = task.items_per_document();
+    assert_eq!(task.chunks(), vec![each; 3]);
+    assert_eq!(task.items().len(), 3 * each);
+    let chunk: Vec<usize> = (each..2 * each).collect();
+    let whole = task.score(&chunk, &mut score).unwrap();
+    assert_eq!(whole.len(), each);
+    for (record, &i) in whole.iter().zip(&chunk) {
+        assert_eq!((&record.item, record.index), (&task.items()[i], i));
+        assert_eq!(
+            &task.score(&[i], &mut score).unwrap(),
+            std::slice::from_ref(record)
+        );
+    }
+    assert_eq!(task.score(&chunk[2..], &mut score).unwrap(), whole[2..]);
+}
+
+#[test]
+fn the_estimate_is_what_is_scored() {
+    let task = task(70, 35);
+    let mut scored = 0;
+    let mut score = |ids: &[u32]| {
+        scored += ids.len();
+        Ok(made_up(ids))
+    };
+    let each = task.items_per_document();
+    for document in 0..3 {
+        let chunk: Vec<usize> = (document * each..(document + 1) * each).collect();
+        task.score(&chunk, &mut score).unwrap();
+    }
+    assert_eq!(task.estimate().prefill, scored);
+}
+
+#[test]
+fn documents_are_long_enough_and_fewer_are_the_first_of_more() {
+    let all = task(70, 35);
+    assert!(
+        all.documents
+            .iter()
+            .all(|d| (70..=150).contains(&d.ids.len()))
+    );
+    let mut fewer = spec(70, 35);
+    fewer.documents = 2;
+    let mut shuffled = documents();
+    shuffled.reverse();
+    let fewer = LongLoss::new(&fewer, Rc::new(tokens()), shuffled).unwrap();
+    assert_eq!(fewer.items(), &all.items()[..fewer.items().len()]);
+    let mut long = spec(70, 35);
+    long.min_tokens = Some(100_000);
+    let error = LongLoss::new(&long, Rc::new(tokens()), documents())
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("none of its 7 documents has 100000 tokens"),
+        "{error}"
+    );
+}

@@ -1,0 +1,377 @@
+//! Passkey retrieval (Mohtashami and Jaggi, arXiv:2305.16300): five digits hidden in filler, asked for at
+//! the end. Exact match over context length and depth of the needle.
+use super::record::{Place, Protocol, Record};
+use super::spec::PasskeySpec;
+use super::{Error, Estimate, Subject, Task, Tokens};
+use crate::model::generate;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+const PREAMBLE: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and \
+memorize them. I will quiz you about the important information there.\n";
+const FILLER: [&str; 5] = [
+    "The grass is green.",
+    "The sky is blue.",
+    "The sun is yellow.",
+    "Here we go.",
+    "There and back again.",
+];
+const QUESTION: &str = "\nWhat is the pass key? The pass key is";
+
+/// Digits of a key.
+const DIGITS: usize = 5;
+/// Prompts that are continued together.
+const BATCH: usize = 8;
+
+/// The prepared task.
+pub struct Passkey {
+    spec: PasskeySpec,
+    tokens: Rc<Tokens>,
+    /// Tokens that each filler sentence adds to a prompt.
+    sentence: Vec<usize>,
+    items: Vec<String>,
+}
+
+/// One item's prompt.
+#[derive(Debug, Clone, PartialEq)]
+struct Prompt {
+    ids: Vec<u32>,
+    /// Tokens of the answer.
+    answer: usize,
+}
+
+impl Prompt {
+    /// Tokens of the prompt and its answer.
+    fn tokens(&self) -> usize {
+        self.ids.len() + self.answer
+    }
+}
+
+/// Which length, depth and repetition an item is.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    length: usize,
+    depth: usize,
+    repetition: usize,
+}
+
+impl Passkey {
+    /// # Errors
+    /// When a length has no room for the text around the key.
+    pub fn new(spec: &PasskeySpec, tokens: Rc<Tokens>) -> Result<Self, Error> {
+        let mut sentence = Vec::new();
+        for text in FILLER {
+            sentence.push(tokens.spans(&format!(" {text}"))?.ids.len());
+        }
+        let mut task = Passkey {
+            spec: spec.clone(),
+            tokens,
+            sentence,
+            items: Vec::new(),
+        };
+        for index in 0..spec.lengths.len() * spec.depths * spec.items {
+            let cell = task.cell(index);
+            let depth = Place::Depth(task.depth(cell.depth));
+            let (name, length, item) = (&spec.name, cell.length, cell.repetition);
+            task.items.push(format!("{name}/{length}/{depth}/{item}"));
+            task.without_filler(index)?;
+        }
+        Ok(task)
+    }
+
+    fn cell(&self, index: usize) -> Cell {
+        let (items, depths) = (self.spec.items, self.spec.depths);
+        Cell {
+            length: self.spec.lengths[index / (items * depths)],
+            depth: index / items % depths,
+            repetition: index % items,
+        }
+    }
+
+    /// The needle's depth from 0 to 1, to four decimals.
+    fn depth(&self, depth: usize) -> f64 {
+        let steps = (self.spec.depths - 1).max(1) as f64;
+        (depth as f64 / steps * 1e4).round() / 1e4
+    }
+
+    /// The key of an item: depends on the task's seed and the item, not on what else the suite has.
+    fn key(&self, index: usize) -> String {
+        let cell = self.cell(index);
+        let depth = Place::Depth(self.depth(cell.depth));
+        let (seed, length, item) = (self.spec.seed, cell.length, cell.repetition);
+        let name = format!("harness passkey/{seed}/{length}/{depth}/{item}");
+        let mut rng = ChaCha8Rng::from_seed(*blake3::hash(name.as_bytes()).as_bytes());
+        // 2^32 is no multiple of ten; the bias is 1e-9.
+        let digit = |_| char::from(b'0' + (rng.next_u32() % 10) as u8);
+        (0..DIGITS).map(digit).collect()
+    }
+
+    /// The prompt with the needle alone.
+    ///
+    /// # Errors
+    /// When that is longer than the item's length.
+    fn without_filler(&self, index: usize) -> Result<Prompt, Error> {
+        let length = self.cell(index).length;
+        let key = self.key(index);
+        let prompt = self.encode(&text(&key, 0, 0.0), &key)?;
+        let used = prompt.tokens();
+        if used > length {
+            let what =
+                format!("length {length} is too short: the text around the key has {used} tokens");
+            return Err(Error::task(&self.spec.name, what));
+        }
+        Ok(prompt)
+    }
+
+    /// The longest prompt that fits the item's length together with its answer.
+    fn prompt(&self, index: usize) -> Result<Prompt, Error> {
+        let cell = self.cell(index);
+        let key = self.key(index);
+        let depth = self.depth(cell.depth);
+        let mut best = self.without_filler(index)?;
+        // Sentences are tokenised alike wherever they stand, so the guess is off by one at most; the
+        // tokenizer has the last word.
+        let mut room = cell.length - best.tokens();
+        let mut sentences = 0;
+        while room >= self.sentence[sentences % FILLER.len()] {
+            room -= self.sentence[sentences % FILLER.len()];
+            sentences += 1;
+        }
+        while sentences > 0 {
+            let prompt = self.encode(&text(&key, sentences, depth), &key)?;
+            if prompt.tokens() <= cell.length {
+                best = prompt;
+                break;
+            }
+            sentences -= 1;
+        }
+        Ok(best)
+    }
+
+    fn encode(&self, text: &str, key: &str) -> Result<Prompt, Error> {
+        let ids = self.tokens.document(text)?;
+        let answer = self.tokens.spans(&format!(" {key}"))?.ids.len();
+        Ok(Prompt { ids, answer })
+    }
+
+    fn record(&self, index: usize, prompt: Prompt, output: Vec<u32>) -> Result<Record, Error> {
+        let cell = self.cell(index);
+        let key = self.key(index);
+        let output_text = self.tokens.decode(&output)?;
+        let found = if is_match(&output_text, &key) {
+            1.0
+        } else {
+            0.0
+        };
+        Ok(Record {
+            task: self.spec.name.clone(),
+            protocol: Protocol::Passkey,
+            item: self.items[index].clone(),
+            index,
+            length: cell.length,
+            place: Some(Place::Depth(self.depth(cell.depth))),
+            cluster: self.items[index].clone(),
+            prompt: prompt.ids,
+            output,
+            output_text,
+            expected: key,
+            metrics: BTreeMap::from([("exact_match".into(), found)]),
+            weight: 1.0,
+        })
+    }
+}
+
+impl Task for Passkey {
+    fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    fn items(&self) -> &[String] {
+        &self.items
+    }
+
+    fn chunks(&self) -> Vec<usize> {
+        // Prompts of different lengths are not put together: the longest decides the cache.
+        let per_length = self.spec.depths * self.spec.items;
+        let of_length = (0..per_length)
+            .step_by(BATCH)
+            .map(|from| BATCH.min(per_length - from));
+        let lengths = self.spec.lengths.len();
+        (0..lengths).flat_map(|_| of_length.clone()).collect()
+    }
+
+    fn estimate(&self) -> Estimate {
+        let per_length = self.spec.depths * self.spec.items;
+        Estimate {
+            prefill: per_length * self.spec.lengths.iter().sum::<usize>(),
+            generated: self.items.len() * (DIGITS + 1),
+        }
+    }
+
+    fn run(&self, subject: &Subject, items: &[usize]) -> Result<Vec<Record>, Error> {
+        let prompts: Vec<Prompt> = items
+            .iter()
+            .map(|&i| self.prompt(i))
+            .collect::<Result<_, _>>()?;
+        let longest_answer = prompts.iter().map(|p| p.answer).max().unwrap_or(0);
+        let ids: Vec<Vec<u32>> = prompts.iter().map(|p| p.ids.clone()).collect();
+        let outputs = generate::greedy(subject.env, subject.model, &ids, longest_answer, &[])?;
+        items
+            .iter()
+            .zip(prompts)
+            .zip(outputs)
+            .map(|((&index, prompt), mut output)| {
+                // What an item scores must not depend on the answers beside it.
+                output.truncate(prompt.answer);
+                self.record(index, prompt, output)
+            })
+            .collect()
+    }
+}
+
+/// The prompt with so many sentences of filler, the needle after the nearest sentence to its depth.
+fn text(key: &str, sentences: usize, depth: f64) -> String {
+    let needle = format!("The pass key is {key}. Remember it. {key} is the pass key.");
+    let before = (depth * sentences as f64).round() as usize;
+    let filler = |from: usize, to: usize| (from..to).map(|i| FILLER[i % FILLER.len()]);
+    let lines: Vec<&str> = filler(0, before)
+        .chain([needle.as_str()])
+        .chain(filler(before, sentences))
+        .collect();
+    format!("{PREAMBLE}{}{QUESTION}", lines.join(" "))
+}
+
+/// Whether an output, trimmed, begins with the key.
+fn is_match(output: &str, key: &str) -> bool {
+    output.trim().starts_with(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::tokens;
+    use super::*;
+
+    fn task(lengths: &[usize], items: usize) -> Passkey {
+        let spec = PasskeySpec {
+            name: "passkey".into(),
+            lengths: lengths.to_vec(),
+            depths: 5,
+            items,
+            seed: 7,
+        };
+        Passkey::new(&spec, Rc::new(tokens())).unwrap()
+    }
+
+    #[test]
+    fn prompts_fill_their_length_and_never_exceed_it() {
+        let task = task(&[200, 256, 511, 1024, 2048], 3);
+        for (i, name) in task.items().iter().enumerate() {
+            let prompt = task.prompt(i).unwrap();
+            let room = task.cell(i).length as i64 - (prompt.ids.len() + prompt.answer) as i64;
+            assert!((0..=12).contains(&room), "{name}: {room} tokens of room");
+            // The answer is a space and five digits, each a token.
+            assert_eq!(prompt.answer, DIGITS + 1);
+            let whole = task.tokens.decode(&prompt.ids).unwrap() + " " + &task.key(i);
+            let ids = task.tokens.document(&whole).unwrap();
+            assert_eq!(
+                ids[..prompt.ids.len()],
+                prompt.ids,
+                "the answer continues the prompt"
+            );
+        }
+    }
+
+    #[test]
+    fn the_needle_is_at_its_depth() {
+        let task = task(&[512, 1000], 1);
+        for i in 0..task.items().len() {
+            let prompt = task.tokens.decode(&task.prompt(i).unwrap().ids).unwrap();
+            let needle = format!("The pass key is {}. Remember it.", task.key(i));
+            let body = &prompt[PREAMBLE.len()..prompt.len() - QUESTION.len()];
+            let at = body.find(&needle).unwrap();
+            let end = at + needle.len() + " 12345 is the pass key.".len();
+            let rest = at + body.len() - end;
+            let depth = task.depth(task.cell(i).depth);
+            assert!(
+                (at as f64 / rest as f64 - depth).abs() < 0.05,
+                "{at} of {rest}"
+            );
+            assert_eq!(depth == 0.0, at == 0);
+            assert_eq!(depth == 1.0, end == body.len());
+            assert!(!prompt.contains("  ") && prompt.ends_with("The pass key is"));
+        }
+    }
+
+    #[test]
+    fn text_is_the_template() {
+        let expected = "There is an important info hidden inside a lot of irrelevant text. Find it and \
+            memorize them. I will quiz you about the important information there.\n\
+            The grass is green. The pass key is 04217. Remember it. 04217 is the pass key. \
+            The sky is blue.\nWhat is the pass key? The pass key is";
+        assert_eq!(text("04217", 2, 0.5), expected);
+    }
+
+    #[test]
+    fn keys_are_fresh_and_do_not_depend_on_the_rest_of_the_suite() {
+        let few = task(&[256], 4);
+        let many = task(&[512, 256], 8);
+        let keys: std::collections::BTreeSet<String> =
+            (0..many.items().len()).map(|i| many.key(i)).collect();
+        assert!(
+            keys.len() >= many.items().len() - 1,
+            "80 of 100,000 keys are hardly ever equal"
+        );
+        assert!(
+            keys.iter()
+                .all(|k| k.len() == 5 && k.bytes().all(|b| b.is_ascii_digit()))
+        );
+        for (i, item) in few.items().iter().enumerate() {
+            let j = many.items().iter().position(|other| other == item).unwrap();
+            assert_eq!(few.prompt(i).unwrap(), many.prompt(j).unwrap());
+        }
+        // Every digit in every place, so nothing can be guessed from the rest.
+        for place in 0..DIGITS {
+            let digits: std::collections::BTreeSet<u8> =
+                keys.iter().map(|k| k.as_bytes()[place]).collect();
+            assert_eq!(digits.len(), 10);
+        }
+    }
+
+    #[test]
+    fn exact_match_is_the_first_five_characters_trimmed() {
+        assert!(is_match(" 12345", "12345"));
+        assert!(is_match("\n12345. Rem", "12345"));
+        assert!(!is_match(" 1234", "12345"));
+        assert!(!is_match(" 12354", "12345"));
+        assert!(!is_match(" x12345", "12345"));
+        let task = task(&[256], 1);
+        let prompt = task.prompt(2).unwrap();
+        let right = task.tokens.spans(&format!(" {}", task.key(2))).unwrap().ids;
+        let record = task.record(2, prompt.clone(), right).unwrap();
+        assert_eq!(record.metrics["exact_match"], 1.0);
+        assert_eq!(record.place, Some(Place::Depth(0.5)));
+        let record = task.record(2, prompt, Vec::new()).unwrap();
+        assert_eq!(record.metrics["exact_match"], 0.0);
+    }
+
+    #[test]
+    fn chunks_cover_the_items_and_keep_lengths_apart() {
+        let task = task(&[256, 300], 2);
+        assert_eq!(task.chunks(), [8, 2, 8, 2]);
+        assert_eq!(task.items().len(), 20);
+        assert_eq!(task.estimate().prefill, 10 * 556);
+    }
+
+    #[test]
+    fn a_length_without_room_is_an_error() {
+        let mut spec = task(&[256], 1).spec;
+        spec.lengths = vec![256, 40];
+        let error = Passkey::new(&spec, Rc::new(tokens()))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("length 40 is too short"), "{error}");
+    }
+}

@@ -1,0 +1,247 @@
+//! What an evaluation keeps of every item.
+use super::Error;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// How an item was scored. Scores under different protocols are not comparable, so every row names its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Greedy continuation; its first five characters must be the key.
+    Passkey,
+    /// Loss of each token once, in overlapping windows that move by `stride` (Hugging Face's and YaRN's).
+    Sliding,
+    /// Loss by position in windows that do not overlap.
+    Disjoint,
+    /// Greedy continuation to the end of the line, and the loss of the true line.
+    NextLine,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Passkey => "passkey",
+            Protocol::Sliding => "sliding",
+            Protocol::Disjoint => "disjoint",
+            Protocol::NextLine => "next_line",
+        })
+    }
+}
+
+/// Where in the context a score was measured; written `0.25` or `32-63`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Place {
+    /// The needle's depth: 0 after the preamble, 1 before the question.
+    Depth(f64),
+    /// Positions of the predicted tokens in their window, both ends included.
+    Positions { from: usize, to: usize },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Place::Depth(depth) => write!(f, "{depth}"),
+            Place::Positions { from, to } => write!(f, "{from}-{to}"),
+        }
+    }
+}
+
+impl From<Place> for String {
+    fn from(place: Place) -> String {
+        place.to_string()
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("`{text}` is neither a depth nor a range of positions");
+        match text.split_once('-') {
+            Some((from, to)) => Ok(Place::Positions {
+                from: from.parse().map_err(|_| error())?,
+                to: to.parse().map_err(|_| error())?,
+            }),
+            None => Ok(Place::Depth(text.parse().map_err(|_| error())?)),
+        }
+    }
+}
+
+impl TryFrom<String> for Place {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// One scored item: a line of `records.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The task's name in the suite.
+    pub task: String,
+    pub protocol: Protocol,
+    /// Names the item: the same under every model, so that scores can be paired.
+    pub item: String,
+    /// The item's place in its task.
+    pub index: usize,
+    /// Passkey: prompt and answer have at most this many tokens. Losses: tokens of a window.
+    /// Completion: tokens of the prefix.
+    pub length: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// Items of the same cluster are not independent: the document of a loss, the file of a completion,
+    /// the item itself for a passkey.
+    pub cluster: String,
+    /// The exact ids that the model was given. Of a loss: the document's. Empty for losses by position,
+    /// whose ids are those of the same document's sliding record.
+    pub prompt: Vec<u32>,
+    /// The ids that it generated.
+    pub output: Vec<u32>,
+    pub output_text: String,
+    pub expected: String,
+    /// By metric; `bytes` beside `bits_per_byte` is its weight, not a score.
+    pub metrics: BTreeMap<String, f64>,
+    /// Weight of `nats_per_token`: scored tokens.
+    pub weight: f64,
+}
+
+/// The records of one evaluation on disk, one JSON object a line, appended as items are finished.
+pub struct RecordLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl RecordLog {
+    /// Opens or makes the file and reads the records that it has. A last line without its end, which a
+    /// killed process left, is cut off.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or a whole line is no record.
+    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), Error> {
+        let io = |source| Error::Io {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path).map_err(io)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
+        if whole < bytes.len() {
+            file.set_len(whole as u64).map_err(io)?;
+        }
+        file.seek(SeekFrom::Start(whole as u64)).map_err(io)?;
+        let mut records = Vec::new();
+        let lines = bytes[..whole].split(|&b| b == b'\n');
+        for (i, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
+            records.push(serde_json::from_slice(line).map_err(|e| Error::Record {
+                path: path.to_path_buf(),
+                line: i + 1,
+                what: e.to_string(),
+            })?);
+        }
+        let path = path.to_path_buf();
+        Ok((RecordLog { path, file }, records))
+    }
+
+    /// Appends records in one write and waits until they are on disk.
+    pub fn append(&mut self, records: &[Record]) -> Result<(), Error> {
+        let mut text = String::new();
+        for record in records {
+            text.push_str(&serde_json::to_string(record).expect("a record has string keys"));
+            text.push('\n');
+        }
+        self.file
+            .write_all(text.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| Error::Io {
+                path: self.path.clone(),
+                source,
+            })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A record with what the tests of other files vary.
+    pub fn record(task: &str, protocol: Protocol, item: &str) -> Record {
+        Record {
+            task: task.into(),
+            protocol,
+            item: item.into(),
+            index: 0,
+            length: 256,
+            place: None,
+            cluster: item.into(),
+            prompt: vec![1, 2],
+            output: vec![3],
+            output_text: "\n 1".into(),
+            expected: "1".into(),
+            metrics: BTreeMap::new(),
+            weight: 1.0,
+        }
+    }
+
+    #[test]
+    fn places_are_written_as_text() {
+        for (place, text) in [
+            (Place::Depth(0.25), "0.25"),
+            (Place::Depth(1.0), "1"),
+            (Place::Positions { from: 32, to: 63 }, "32-63"),
+        ] {
+            assert_eq!(place.to_string(), text);
+            assert_eq!(text.parse(), Ok(place));
+        }
+        assert!("deep".parse::<Place>().is_err());
+    }
+
+    #[test]
+    fn a_log_keeps_numbers_to_the_bit_and_drops_a_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records.jsonl");
+        let mut written = Vec::new();
+        let mut x = 0.1f64;
+        for i in 0..2000 {
+            x = (x * 997.331).fract();
+            let mut record = record("loss", Protocol::Disjoint, &format!("loss/{i}"));
+            record.place = Some(Place::Positions { from: 0, to: 31 });
+            record.metrics.insert("nats_per_token".into(), x * 9.0);
+            written.push(record);
+        }
+        let (mut log, read) = RecordLog::open(&path).unwrap();
+        assert!(read.is_empty());
+        log.append(&written[..1500]).unwrap();
+        drop(log);
+        // Killed while it wrote the next line.
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"task\":\"loss\",\"proto").unwrap();
+        let (mut log, read) = RecordLog::open(&path).unwrap();
+        assert_eq!(read, written[..1500]);
+        log.append(&written[1500..]).unwrap();
+        let (_, read) = RecordLog::open(&path).unwrap();
+        assert_eq!(read, written);
+    }
+
+    #[test]
+    fn a_line_that_is_no_record_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records.jsonl");
+        std::fs::write(&path, "{\"task\": 3}\n").unwrap();
+        let error = RecordLog::open(&path).err().unwrap().to_string();
+        assert!(
+            error.contains("records.jsonl") && error.contains("line 1"),
+            "{error}"
+        );
+    }
+}

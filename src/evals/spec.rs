@@ -1,0 +1,434 @@
+//! What a suite file says: `[[task]]` tables, each of a kind.
+use super::Error;
+use crate::data::SourceSpec;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A suite: the file `evals/*.toml`, or the same as a table of a study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuiteSpec {
+    /// The tasks, in the order in which they run.
+    pub task: Vec<TaskSpec>,
+}
+
+/// One task of a suite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TaskSpec {
+    Passkey(PasskeySpec),
+    LongLoss(LongLossSpec),
+    Completion(CompletionSpec),
+}
+
+/// `kind = "passkey"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasskeySpec {
+    pub name: String,
+    /// Tokens of prompt and answer, in the model's own tokens: at most this, and as near as the filler allows.
+    pub lengths: Vec<usize>,
+    /// Depths of the needle, evenly from 0 (after the preamble) to 1 (before the question).
+    pub depths: usize,
+    /// Items for each length and depth.
+    pub items: usize,
+    /// Decides the keys.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// `kind = "long_loss"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LongLossSpec {
+    pub name: String,
+    /// Held-out texts.
+    pub sources: Vec<SourceSpec>,
+    /// Tokens of a window.
+    pub context: usize,
+    /// Tokens by which the sliding window moves; less than `context`.
+    pub stride: usize,
+    /// How many documents, at most.
+    pub documents: usize,
+    /// Tokens that a document must have; `context` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_tokens: Option<usize>,
+    /// Tokens of each document that are scored, at most.
+    pub max_tokens: usize,
+    /// Whether the loss is measured by position, too.
+    #[serde(default = "yes")]
+    pub by_position: bool,
+}
+
+/// `kind = "completion"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompletionSpec {
+    pub name: String,
+    /// Held-out files.
+    pub sources: Vec<SourceSpec>,
+    /// Tokens of the file that the model is given before the line.
+    pub prefix: usize,
+    /// Lines to be completed.
+    pub items: usize,
+    /// Lines of one file, at most.
+    pub per_file: usize,
+    /// Decides which lines.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl LongLossSpec {
+    /// Tokens that a document must have.
+    pub fn min_tokens(&self) -> usize {
+        self.min_tokens.unwrap_or(self.context)
+    }
+}
+
+impl TaskSpec {
+    /// The task's name.
+    pub fn name(&self) -> &str {
+        match self {
+            TaskSpec::Passkey(spec) => &spec.name,
+            TaskSpec::LongLoss(spec) => &spec.name,
+            TaskSpec::Completion(spec) => &spec.name,
+        }
+    }
+
+    fn sources(&self) -> Option<&[SourceSpec]> {
+        match self {
+            TaskSpec::Passkey(_) => None,
+            TaskSpec::LongLoss(spec) => Some(&spec.sources),
+            TaskSpec::Completion(spec) => Some(&spec.sources),
+        }
+    }
+}
+
+impl SuiteSpec {
+    /// Reads and checks a suite file.
+    ///
+    /// # Errors
+    /// With the file, the line and what is wrong there.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads and checks a suite; `place` names it in errors.
+    pub fn parse(text: &str, place: &str) -> Result<Self, Error> {
+        let suite: SuiteSpec = toml::from_str(text).map_err(|error| {
+            let message = error.message();
+            let unknown = backquoted(message).filter(|_| message.starts_with("unknown"));
+            let line = unknown
+                .and_then(|(found, _)| line_of(text, found, error.span().map_or(0, |s| s.start)))
+                .or_else(|| error.span().map(|span| line_at(text, span.start)));
+            let nearest = unknown.and_then(|(found, known)| nearest(found, known));
+            Error::Spec {
+                place: line.map_or(place.to_string(), |line| format!("{place}:{line}")),
+                what: match nearest {
+                    Some(nearest) => format!("{message}; did you mean `{nearest}`?"),
+                    None => message.to_string(),
+                },
+            }
+        })?;
+        suite.validate().map_err(|error| match error {
+            Error::Spec { place: task, what } => Error::Spec {
+                place: format!("{place}: {task}"),
+                what,
+            },
+            other => other,
+        })?;
+        Ok(suite)
+    }
+
+    /// Checks what the types do not.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.task.is_empty() {
+            return Err(Error::Spec {
+                place: "suite".into(),
+                what: "has no [[task]]".into(),
+            });
+        }
+        let mut names = BTreeSet::new();
+        for task in &self.task {
+            let wrong = |what: String| Err(Error::task(task.name(), what));
+            if task.name().is_empty() || task.name().contains(['/', '\n', ',']) {
+                return wrong("a name must be there and have no `/`, `,` or line break".into());
+            }
+            if !names.insert(task.name()) {
+                return wrong("is there twice; a task's name must be its own".into());
+            }
+            if let Some(what) = problem(task) {
+                return wrong(what);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same suite at about a tenth of its work: a tenth of the items, and of the texts' tokens as far
+    /// as one window of each of two documents allows.
+    pub fn reduced(&self) -> Self {
+        let tenth = |n: usize| (n / 10).max(1);
+        let mut reduced = self.clone();
+        for task in &mut reduced.task {
+            match task {
+                TaskSpec::Passkey(spec) => spec.items = tenth(spec.items),
+                TaskSpec::Completion(spec) => spec.items = tenth(spec.items),
+                TaskSpec::LongLoss(spec) => {
+                    let tokens = tenth(spec.documents * spec.max_tokens);
+                    // Two, so that there still is a standard error.
+                    spec.documents = tenth(spec.documents).max(spec.documents.min(2));
+                    let least = spec.context.max(spec.min_tokens());
+                    spec.max_tokens = (tokens / spec.documents).clamp(least, spec.max_tokens);
+                }
+            }
+        }
+        reduced
+    }
+}
+
+/// What a task asks for that cannot be done.
+fn problem(task: &TaskSpec) -> Option<String> {
+    let positive = |key: &str, value: usize| {
+        (value == 0).then(|| format!("`{key}` is 0; it must be at least 1"))
+    };
+    if task.sources().is_some_and(<[_]>::is_empty) {
+        return Some("`sources` is empty; name at least one".into());
+    }
+    match task {
+        TaskSpec::Passkey(spec) => {
+            let distinct: BTreeSet<usize> = spec.lengths.iter().copied().collect();
+            if distinct.is_empty() || distinct.len() < spec.lengths.len() {
+                return Some("`lengths` must name at least one length, and none twice".into());
+            }
+            positive("depths", spec.depths).or_else(|| positive("items", spec.items))
+        }
+        TaskSpec::LongLoss(spec) => {
+            let (context, stride) = (spec.context, spec.stride);
+            if context < 2 {
+                return Some(format!(
+                    "`context` is {context}; a window needs at least 2 tokens"
+                ));
+            }
+            if stride == 0 || stride >= context {
+                return Some(format!(
+                    "`stride` is {stride}; it must be from 1 to less than `context` ({context}), or a \
+                     window's first token would have nothing before it"
+                ));
+            }
+            if spec.min_tokens() < 2 || spec.by_position && spec.min_tokens() < context {
+                return Some(format!(
+                    "`min_tokens` is {}; a document needs 2 tokens, and {context} (`context`) for a loss \
+                     by position",
+                    spec.min_tokens()
+                ));
+            }
+            if spec.max_tokens < spec.min_tokens() {
+                return Some(format!(
+                    "`max_tokens` is {}, less than the {} that a document must have",
+                    spec.max_tokens,
+                    spec.min_tokens()
+                ));
+            }
+            positive("documents", spec.documents)
+        }
+        TaskSpec::Completion(spec) => positive("prefix", spec.prefix)
+            .or_else(|| positive("items", spec.items))
+            .or_else(|| positive("per_file", spec.per_file)),
+    }
+}
+
+/// The first backquoted word of serde's message, and what follows it.
+fn backquoted(message: &str) -> Option<(&str, &str)> {
+    let (_, rest) = message.split_once('`')?;
+    rest.split_once('`')
+}
+
+/// Of the backquoted names in a message the one that looks most like `found`.
+fn nearest<'a>(found: &str, known: &'a str) -> Option<&'a str> {
+    let names = known.split('`').skip(1).step_by(2);
+    let likeness = |name: &&str| strsim::jaro_winkler(found, name);
+    names
+        .filter(|name| likeness(name) > 0.7)
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+/// The line from `from` on that begins with a key, or has it in an inline table.
+fn line_of(text: &str, key: &str, from: usize) -> Option<usize> {
+    let is_key = |line: &str| {
+        line.match_indices(key).any(|(at, _)| {
+            let before = line[..at].trim_end().chars().last();
+            let after = line[at + key.len()..]
+                .trim_start_matches(['"', '\''])
+                .trim_start();
+            before.is_none_or(|c| "{,\"'[".contains(c)) && after.starts_with(['=', ']'])
+                || line.trim_start().starts_with("kind") && before.is_some_and(|c| c == '"')
+        })
+    };
+    let first = line_at(text, from);
+    let lines = text.lines().enumerate().skip(first - 1);
+    lines
+        .filter(|(_, line)| is_key(line))
+        .map(|(i, _)| i + 1)
+        .next()
+}
+
+/// The line, from 1, of a byte.
+fn line_at(text: &str, byte: usize) -> usize {
+    text[..byte].matches('\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUITE: &str = r#"
+[[task]]
+kind = "passkey"
+name = "passkey"
+lengths = [256, 512]
+depths = 5
+items = 8
+
+[[task]]
+kind = "long_loss"
+name = "prose"
+sources = [{ name = "held out", paths = ["a/*.txt"] }]
+context = 512
+stride = 128
+documents = 4
+max_tokens = 4096
+
+[[task]]
+kind = "completion"
+name = "code"
+sources = [{ name = "held out code", crates = ["rayon-1.12.0"], part = "code" }]
+prefix = 512
+items = 32
+per_file = 4
+"#;
+
+    fn parse(text: &str) -> Result<SuiteSpec, String> {
+        SuiteSpec::parse(text, "evals/x.toml").map_err(|e| e.to_string())
+    }
+
+    fn error(from: &str, to: &str) -> String {
+        assert!(SUITE.contains(from));
+        parse(&SUITE.replacen(from, to, 1)).unwrap_err()
+    }
+
+    #[test]
+    fn a_suite_is_read_and_written_back() {
+        let suite = parse(SUITE).unwrap();
+        let names: Vec<&str> = suite.task.iter().map(TaskSpec::name).collect();
+        assert_eq!(names, ["passkey", "prose", "code"]);
+        let TaskSpec::LongLoss(prose) = &suite.task[1] else {
+            panic!()
+        };
+        assert_eq!((prose.min_tokens(), prose.by_position), (512, true));
+        assert_eq!(parse(&toml::to_string(&suite).unwrap()).unwrap(), suite);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+        let text = error("stride =", "strides =");
+        assert!(
+            text.starts_with("evals/x.toml:14: unknown field `strides`"),
+            "{text}"
+        );
+        assert!(text.ends_with("did you mean `stride`?"), "{text}");
+        let text = error("\"completion\"", "\"completions\"");
+        assert!(
+            text.starts_with("evals/x.toml:19: unknown variant `completions`"),
+            "{text}"
+        );
+        assert!(text.ends_with("did you mean `completion`?"), "{text}");
+        let text = error("crates =", "crate =");
+        assert!(
+            text.starts_with("evals/x.toml:21: unknown field `crate`"),
+            "{text}"
+        );
+        // The key is known, but not to this kind.
+        let text = error("depths = 5", "depths = 5\nstride = 3");
+        assert!(
+            text.starts_with("evals/x.toml:7: unknown field `stride`"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_an_error_that_names_the_task() {
+        for (from, to, expected) in [
+            (
+                "lengths = [256, 512]",
+                "lengths = []",
+                "at least one length",
+            ),
+            ("lengths = [256, 512]", "lengths = [256, 256]", "none twice"),
+            ("depths = 5", "depths = 0", "`depths` is 0"),
+            ("items = 8", "items = 0", "`items` is 0"),
+            ("stride = 128", "stride = 512", "`stride` is 512"),
+            ("stride = 128", "stride = 0", "`stride` is 0"),
+            ("documents = 4", "documents = 0", "`documents` is 0"),
+            (
+                "max_tokens = 4096",
+                "max_tokens = 300",
+                "`max_tokens` is 300",
+            ),
+            (
+                "documents = 4",
+                "documents = 4\nmin_tokens = 9",
+                "`min_tokens` is 9",
+            ),
+            ("prefix = 512", "prefix = 0", "`prefix` is 0"),
+            ("name = \"prose\"", "name = \"passkey\"", "is there twice"),
+            ("name = \"prose\"", "name = \"a/b\"", "no `/`"),
+        ] {
+            let text = error(from, to);
+            assert!(
+                text.contains(expected) && text.contains("evals/x.toml: task \""),
+                "{text}"
+            );
+        }
+        assert!(parse("task = []").unwrap_err().contains("has no [[task]]"));
+        let text = error("name = \"prose\"\n", "");
+        assert!(text.contains("missing field `name`"), "{text}");
+    }
+
+    #[test]
+    fn a_reduced_suite_is_valid_and_about_a_tenth() {
+        let reduced = parse(SUITE).unwrap().reduced();
+        reduced.validate().unwrap();
+        let [
+            TaskSpec::Passkey(passkey),
+            TaskSpec::LongLoss(prose),
+            TaskSpec::Completion(code),
+        ] = &reduced.task[..]
+        else {
+            panic!()
+        };
+        assert_eq!((passkey.items, code.items), (1, 3));
+        // 4 · 4,096 / 10 tokens over two documents.
+        assert_eq!((prose.documents, prose.max_tokens), (2, 819));
+    }
+
+    #[test]
+    fn the_suites_of_the_repository_are_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("evals");
+        let mut suites = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let suite = SuiteSpec::read(&entry.unwrap().path()).unwrap();
+            suite.reduced().validate().unwrap();
+            suites += 1;
+        }
+        assert!(suites >= 2);
+    }
+}

@@ -1,0 +1,38 @@
+//! A small byte-level tokenizer with single digits, for the tests of this module.
+use super::tokens::Tokens;
+use tokenizers::Tokenizer;
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+
+const TEXT: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and \
+memorize them. The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. \
+What is the pass key? The pass key is. Remember it.\nfn main() {\n    let mut total = 0;\n    for x in \
+values {\n        total += x;\n    }\n    println!(\"{total}\");\n}\n";
+
+/// Byte-level BPE of about 350 entries.
+pub fn tokenizer() -> Tokenizer {
+    let mut tokenizer = Tokenizer::new(BPE::default());
+    let bytes = ByteLevel::new(false, true, true);
+    let split = Sequence::new(vec![Digits::new(true).into(), bytes.into()]);
+    tokenizer
+        .with_pre_tokenizer(Some(split))
+        .with_decoder(Some(bytes));
+    let trainer = BpeTrainer::builder()
+        .vocab_size(350)
+        .show_progress(false)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .build();
+    let texts = (0..4).map(|_| TEXT);
+    tokenizer
+        .train(&mut TrainerWrapper::from(trainer), texts)
+        .expect("training the test tokenizer");
+    tokenizer
+}
+
+/// The same with what the tasks ask of it.
+pub fn tokens() -> Tokens {
+    Tokens::new(&tokenizer()).expect("a tokenizer")
+}
