@@ -60,7 +60,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let n = a.batch * a.ctx;
     let (mut times, mut loss) = (Vec::new(), 0.0);
     for step in 0..a.warmup + a.steps {
-        let mut ids = || (0..n).map(|_| rng.random_range(0..a.vocab as u32)).collect();
+        let mut ids = || {
+            (0..n)
+                .map(|_| rng.random_range(0..a.vocab as u32))
+                .collect()
+        };
         let batch = Batch {
             batch: a.batch,
             tokens: a.ctx,
@@ -79,7 +83,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     times.sort_by(f64::total_cmp);
     let median = times[times.len() / 2];
-    let flops = config.num_product_weights() as f64 * 6.0 + 12.0 * (a.layers * a.dim * a.ctx) as f64;
+    let flops =
+        config.num_product_weights() as f64 * 6.0 + 12.0 * (a.layers * a.dim * a.ctx) as f64;
     let (least, most) = (times[0], times[times.len() - 1]);
     println!(
         "{}",
@@ -99,7 +104,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// The largest resident size of this process so far.
 fn peak_mib() -> Result<u64, Box<dyn std::error::Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:"))
+        .ok_or("no VmHWM")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib / 1024)
 }
