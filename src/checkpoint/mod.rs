@@ -1,1 +1,205 @@
-//! Weights and tokenizer in and out.
+//! Weights and tokenizer in and out: folders in Hugging Face's layout.
+use crate::model::{Decoder, LlamaConfig};
+use crate::ops::Env;
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
+};
+use tokenizers::Tokenizer;
+
+/// What reading or writing a checkpoint can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("checkpoint {path}: {what}")]
+    File { path: String, what: String },
+    #[error("checkpoint {path}: {source}")]
+    Model {
+        path: String,
+        source: crate::model::Error,
+    },
+}
+
+/// Result of reading or writing a checkpoint.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The `[base]` table of a study: where training begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseSpec {
+    /// A folder in Hugging Face's layout, relative to the working folder: `config.json`,
+    /// `tokenizer.json` and, unless `init` is said, `model.safetensors`.
+    pub path: String,
+    /// Begin from random weights of `config.json`'s shape, drawn with this seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<u64>,
+}
+
+/// A checkpoint in memory.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub model: Decoder,
+    pub tokenizer: Tokenizer,
+}
+
+const WEIGHTS: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+
+fn wrong(path: &Path, what: impl std::fmt::Display) -> Error {
+    Error::File {
+        path: path.display().to_string(),
+        what: what.to_string(),
+    }
+}
+
+impl BaseSpec {
+    fn folder(&self) -> Result<PathBuf> {
+        let path = shellexpand::env(&self.path).map_err(|e| wrong(Path::new(&self.path), e))?;
+        Ok(PathBuf::from(path.as_ref()))
+    }
+
+    fn files(&self) -> Vec<&'static str> {
+        match self.init {
+            Some(_) => vec![CONFIG, TOKENIZER],
+            None => vec![CONFIG, TOKENIZER, WEIGHTS],
+        }
+    }
+
+    /// Hash of the files' contents: the checkpoint's part of a trial's identity.
+    pub fn content_hash(&self) -> Result<String> {
+        let folder = self.folder()?;
+        let mut hash = blake3::Hasher::new();
+        for name in self.files() {
+            let path = folder.join(name);
+            let bytes = fs::read(&path).map_err(|e| wrong(&path, e))?;
+            hash.update(name.as_bytes())
+                .update(blake3::hash(&bytes).as_bytes());
+        }
+        Ok(hash.finalize().to_hex()[..16].to_string())
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> Result<LlamaConfig> {
+        let path = self.folder()?.join(CONFIG);
+        let text = fs::read_to_string(&path).map_err(|e| wrong(&path, e))?;
+        LlamaConfig::parse(&text).map_err(|source| Error::Model {
+            path: path.display().to_string(),
+            source,
+        })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let path = self.folder()?.join(TOKENIZER);
+        if !path.exists() {
+            return Err(wrong(&path, "no such file"));
+        }
+        Tokenizer::from_file(&path).map_err(|e| wrong(&path, e))
+    }
+
+    /// The whole checkpoint.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, a tensor is missing or misshapen, or the tokenizer has ids
+    /// that the model has not.
+    pub fn load(&self, env: &Env) -> Result<Checkpoint> {
+        let config = self.config()?;
+        let tokenizer = self.tokenizer()?;
+        let ids = tokenizer.get_vocab_size(true);
+        let folder = self.folder()?;
+        if ids > config.vocab_size {
+            let what = format!("has {ids} ids, the model {}", config.vocab_size);
+            return Err(wrong(&folder.join(TOKENIZER), what));
+        }
+        let path = folder.join(WEIGHTS);
+        let model = match self.init {
+            Some(seed) => Decoder::random(env, &config, seed),
+            None => {
+                let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
+                    .map_err(|e| wrong(&path, format!("damaged or no safetensors: {e}")))?;
+                Decoder::from_tensors(&config, tensors)
+            }
+        };
+        let model = model.map_err(|source| Error::Model {
+            path: path.display().to_string(),
+            source,
+        })?;
+        Ok(Checkpoint { model, tokenizer })
+    }
+
+    /// Checks the weights' names, shapes and the file's length by its header, reading no weight.
+    pub fn check(&self) -> Result<()> {
+        let config = self.config()?;
+        self.tokenizer()?;
+        if self.init.is_some() {
+            return Ok(());
+        }
+        let path = self.folder()?.join(WEIGHTS);
+        let file = fs::File::open(&path).map_err(|e| wrong(&path, e))?;
+        // SAFETY: the file is only read, and its header is checked against its length.
+        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| wrong(&path, e))?;
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| {
+            wrong(
+                &path,
+                format!("damaged or cut off ({e}); fetch the checkpoint again"),
+            )
+        })?;
+        for (name, shape) in config.tensors() {
+            let Ok(tensor) = tensors.tensor(&name) else {
+                let what = format!("tensor {name} is missing; config.json asks for {shape:?}");
+                return Err(wrong(&path, what));
+            };
+            if tensor.shape() != shape {
+                let what = format!(
+                    "tensor {name} has shape {:?}, config.json asks for {shape:?}",
+                    tensor.shape()
+                );
+                return Err(wrong(&path, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes `model` and `tokenizer` as a folder in Hugging Face's layout, in f32.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn save(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|e| wrong(folder, e))?;
+    let tensors: HashMap<String, candle_core::Tensor> = model
+        .params()
+        .into_iter()
+        .map(|p| (p.name.clone(), p.value.clone()))
+        .collect();
+    let weights = folder.join(WEIGHTS);
+    write_whole(&weights, |path| {
+        candle_core::safetensors::save(&tensors, path).map_err(|e| wrong(&weights, e))
+    })?;
+    let config = folder.join(CONFIG);
+    let sorted: BTreeMap<String, serde_json::Value> =
+        serde_json::from_value(model.config.to_json()).map_err(|e| wrong(&config, e))?;
+    let text = serde_json::to_string_pretty(&sorted).map_err(|e| wrong(&config, e))?;
+    write_whole(&config, |path| {
+        fs::write(path, text + "\n").map_err(|e| wrong(&config, e))
+    })?;
+    let file = folder.join(TOKENIZER);
+    write_whole(&file, |path| {
+        tokenizer.save(path, false).map_err(|e| wrong(&file, e))
+    })
+}
+
+/// Lets `write` fill a temporary file, which then takes the name `path`.
+fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(|e| wrong(path, e))?;
+    write(temporary.path())?;
+    fs::File::open(temporary.path())
+        .and_then(|file| file.sync_all())
+        .map_err(|e| wrong(path, e))?;
+    temporary.persist(path).map_err(|e| wrong(path, e.error))?;
+    Ok(())
+}

@@ -1,31 +1,33 @@
-//! (skeleton)
-use serde::{Deserialize, Serialize};
+//! Data: read, tokenize, mix, pack. The order of the data is a pure function of the plan and the step.
+mod crates;
+mod lookup;
+mod mix;
+mod plan;
+mod read;
+mod shard;
+mod source;
+mod synthetic;
+mod tokenizer;
 
-/// Placeholder: the keys that evaluation suites use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SourceSpec {
-    pub name: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub paths: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub crates: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part: Option<String>,
-}
+pub use mix::MixSpec;
+pub use plan::{Packing, Plan, PlanStage, Usage};
+pub use read::{Document, documents};
+pub use shard::{Shard, prepare};
+pub use source::{Generator, Part, SourceSpec, check_sources, content_hash};
+pub use tokenizer::train_tokenizer;
 
-/// Placeholder
-#[derive(Debug, Clone, PartialEq)]
-pub struct Document {
-    pub id: String,
-    pub text: String,
-}
-
-/// Placeholder
+/// What data can fail with.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {}
-
-/// Placeholder
-pub fn documents(_spec: &SourceSpec) -> Result<Vec<Document>, Error> {
-    todo!()
+pub enum Error {
+    #[error("data source {source_name:?}: {what}")]
+    Source { source_name: String, what: String },
+    #[error("mix: {0}")]
+    Mix(String),
+    #[error("{path}: {what}")]
+    File { path: String, what: String },
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
 }
+
+/// Result of data.
+pub type Result<T> = std::result::Result<T, Error>;

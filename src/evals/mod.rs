@@ -35,7 +35,7 @@ pub enum Error {
     #[error(transparent)]
     Data(#[from] crate::data::Error),
     #[error(transparent)]
-    Model(#[from] crate::ops::Error),
+    Model(#[from] crate::model::Error),
     #[error("{path}: line {line} is no record ({what}); remove the file to score again")]
     Record {
         path: PathBuf,

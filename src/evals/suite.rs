@@ -101,7 +101,11 @@ fn distinct(task: &str, documents: Vec<Document>) -> Result<Vec<Document>, Error
     let mut seen = BTreeSet::new();
     match documents.iter().find(|d| !seen.insert(d.id.as_str())) {
         Some(twice) => {
-            let what = format!("document {} is in its sources twice", twice.id);
+            let what = format!(
+                "two documents of its sources are called {}; leave one out, or name both by one glob above \
+                 their folders",
+                twice.id
+            );
             Err(Error::task(task, what))
         }
         None => Ok(documents),
@@ -158,6 +162,10 @@ fn run_tasks(
         None => Ok(records),
     }
 }
+
+#[cfg(test)]
+#[path = "suite_tests.rs"]
+mod whole_tests;
 
 #[cfg(test)]
 mod tests {
@@ -296,9 +304,10 @@ mod tests {
         );
         let error =
             distinct("prose", vec![document("a"), document("b"), document("a")]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "task \"prose\": document a is in its sources twice"
+        let text = error.to_string();
+        assert!(
+            text.starts_with("task \"prose\": two documents of its sources are called a;"),
+            "{text}"
         );
     }
 }

@@ -1,2 +1,230 @@
-//! The decoder.
-pub struct Decoder {}
+//! The decoder: embedding, blocks, final norm and head, and the walk through them that trains.
+use super::{
+    Batch, Error, LlamaConfig, Param, Result,
+    block::{Block, Pass},
+};
+use crate::ops::{Env, attention, cross_entropy, embedding, from_vec, rms_norm, rope};
+use crate::parallel::Ranks;
+use candle_core::Tensor;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::HashMap;
+
+/// A Llama-type decoder.
+#[derive(Debug)]
+pub struct Decoder {
+    pub config: LlamaConfig,
+    pub embed_tokens: Param,
+    pub blocks: Vec<Block>,
+    pub norm: Param,
+    /// `None` where the embedding is the head.
+    pub lm_head: Option<Param>,
+}
+
+/// How a training pass is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Walk {
+    /// The loss is a weighted sum divided by this: the weights' sum over the global batch.
+    pub normaliser: f64,
+    /// Keep a block's input alone and run its forward again in the backward.
+    pub recompute: bool,
+}
+
+impl Decoder {
+    /// A decoder from tensors under Hugging Face's names, which are taken out of the map.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape.
+    pub fn from_tensors(
+        config: &LlamaConfig,
+        mut tensors: HashMap<String, Tensor>,
+    ) -> Result<Self> {
+        let mut params = Vec::new();
+        for (name, shape) in config.tensors() {
+            let Some(value) = tensors.remove(&name) else {
+                return Err(Error::Tensor {
+                    what: format!("is missing; config.json asks for it with shape {shape:?}"),
+                    name,
+                });
+            };
+            if value.dims() != shape {
+                return Err(Error::Tensor {
+                    what: format!(
+                        "has shape {:?}, config.json asks for {shape:?}",
+                        value.dims()
+                    ),
+                    name,
+                });
+            }
+            let value = value.to_dtype(candle_core::DType::F32)?.contiguous()?;
+            params.push(Param::frozen(&name, value));
+        }
+        Self::assemble(config, params)
+    }
+
+    /// A decoder with normally distributed weights of standard deviation `initializer_range` (those
+    /// that end a residual branch: divided by √(2·layers), as in GPT-2), a function of `seed` alone.
+    pub fn random(env: &Env, config: &LlamaConfig, seed: u64) -> Result<Self> {
+        let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
+        let mut params = Vec::new();
+        for (name, shape) in config.tensors() {
+            let key = blake3::hash(format!("initial weights/{seed}/{name}").as_bytes());
+            let mut rng = ChaCha8Rng::from_seed(*key.as_bytes());
+            let n: usize = shape.iter().product();
+            let ends_branch = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+            let std = config.initializer_range * if ends_branch { residual } else { 1.0 };
+            let values = if shape.len() == 1 {
+                vec![1f32; n]
+            } else {
+                (0..n).map(|_| (normal(&mut rng) * std) as f32).collect()
+            };
+            params.push(Param::frozen(&name, from_vec(values, &shape, env)?));
+        }
+        Self::assemble(config, params)
+    }
+
+    /// `params` in the order of [`LlamaConfig::tensors`].
+    fn assemble(config: &LlamaConfig, params: Vec<Param>) -> Result<Self> {
+        let mut params = params.into_iter();
+        let mut next = || {
+            params.next().ok_or_else(|| Error::Tensor {
+                name: "decoder".into(),
+                what: "has fewer tensors than its configuration".into(),
+            })
+        };
+        let embed_tokens = next()?;
+        let mut blocks = Vec::new();
+        for _ in 0..config.num_hidden_layers {
+            blocks.push(Block {
+                input_layernorm: next()?,
+                q_proj: next()?,
+                k_proj: next()?,
+                v_proj: next()?,
+                o_proj: next()?,
+                post_attention_layernorm: next()?,
+                gate_proj: next()?,
+                up_proj: next()?,
+                down_proj: next()?,
+            });
+        }
+        Ok(Decoder {
+            config: config.clone(),
+            embed_tokens,
+            blocks,
+            norm: next()?,
+            lm_head: if config.tie_word_embeddings {
+                None
+            } else {
+                Some(next()?)
+            },
+        })
+    }
+
+    /// All weights, in the order of [`LlamaConfig::tensors`].
+    pub fn params(&self) -> Vec<&Param> {
+        let mut all = vec![&self.embed_tokens];
+        all.extend(self.blocks.iter().flat_map(Block::params));
+        all.push(&self.norm);
+        all.extend(&self.lm_head);
+        all
+    }
+
+    /// Gives every weight a gradient: all train.
+    pub fn train(&mut self, env: &Env) -> Result<()> {
+        let blocks = self.blocks.iter_mut().flat_map(Block::params_mut);
+        let ends = [&mut self.embed_tokens, &mut self.norm];
+        for param in blocks.chain(ends).chain(&mut self.lm_head) {
+            param.train(env)?;
+        }
+        Ok(())
+    }
+
+    /// The head's weight, `[vocab, dim]`.
+    pub fn head(&self) -> &Param {
+        self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
+    }
+
+    /// The RoPE table for sequences of `length` tokens.
+    pub fn rope_table(&self, env: &Env, length: usize) -> Result<rope::Table> {
+        let rope = &self.config.rope;
+        let inv_freq = rope.inv_freq(self.config.head_dim, length)?;
+        Ok(rope::Table::new(env, &inv_freq, rope.scale(), length)?)
+    }
+
+    /// The logits' scale.
+    pub fn attention_scale(&self) -> f32 {
+        1.0 / (self.config.head_dim as f32).sqrt()
+    }
+
+    /// One pass forward and backward over this rank's rows: adds to the gradients and returns this
+    /// rank's share of the loss (nats; shares add up over ranks and micro-batches).
+    ///
+    /// `batch` holds whole sequences; with context ranks, this rank works on its part of their tokens.
+    /// `table` must reach over the positions.
+    pub fn forward_backward(
+        &self,
+        env: &Env,
+        batch: &Batch,
+        table: &rope::Table,
+        walk: Walk,
+        ranks: &Ranks,
+    ) -> Result<f64> {
+        let part = batch.context_part(ranks.context.rank(), ranks.context.size());
+        let offsets = vec![part.offset; part.rows.batch];
+        let rows = &part.rows;
+        let pass = Pass {
+            env,
+            config: &self.config,
+            table,
+            positions: &rows.positions,
+            attention: attention::Spec {
+                scale: self.attention_scale(),
+                offsets: &offsets,
+                window: self.config.sliding_window,
+                doc_starts: Some(&rows.doc_starts),
+            },
+            context: &ranks.context,
+        };
+        let mut x = embedding::forward(env, &self.embed_tokens.value, &rows.ids, rows.batch)?;
+        let mut kept = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let (y, saved) = block.forward(&pass, &x)?;
+            kept.push((x, (!walk.recompute).then_some(saved)));
+            x = y;
+        }
+        let eps = self.config.rms_norm_eps;
+        let h = rms_norm::forward(env, &x, &self.norm.value, eps)?;
+        let targets = cross_entropy::Targets {
+            ids: &rows.targets,
+            weights: &rows.weights,
+            normaliser: walk.normaliser,
+        };
+        let head = self.head();
+        let (loss, dh) =
+            cross_entropy::forward_backward(env, &h, &head.value, targets, head.grad.as_ref())?;
+        drop(h);
+        let norm_grad = self.norm.grad.as_ref();
+        let mut dx = rms_norm::backward(env, &dh, &x, &self.norm.value, eps, norm_grad)?;
+        drop((x, dh));
+        for block in self.blocks.iter().rev() {
+            let Some((x, saved)) = kept.pop() else { break };
+            let saved = match saved {
+                Some(saved) => saved,
+                None => block.forward(&pass, &x)?.1,
+            };
+            drop(x);
+            dx = block.backward(&pass, saved, &dx)?;
+        }
+        if let Some(grad) = &self.embed_tokens.grad {
+            embedding::backward(&dx, &rows.ids, grad)?;
+        }
+        Ok(loss)
+    }
+}
+
+/// A normally distributed number (Box and Muller).
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let u: f64 = 1.0 - rng.random::<f64>();
+    let v: f64 = rng.random();
+    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}

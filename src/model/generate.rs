@@ -1,15 +1,114 @@
-//! Inference: greedy generation with a KV cache, and scoring of given tokens.
-use super::Decoder;
-use crate::ops::{Env, Error};
+//! Greedy generation with a KV cache, and the scoring of given tokens.
+use super::{Decoder, Result, cache::KvCache};
+use crate::ops::{Env, cross_entropy, linear, rope, view};
+use candle_core::Tensor;
 
-/// Greedy continuation of each prompt, batched, with a KV cache: up to `max_new_tokens` ids a prompt,
-/// ended after the first id that is in `stop`. A prompt's result does not depend on the others.
-pub fn greedy(_env: &Env, _model: &Decoder, _prompts: &[Vec<u32>], _max_new_tokens: usize, _stop: &[u32]) -> Result<Vec<Vec<u32>>, Error> {
-    todo!()
+/// Tokens of one chunk of a prompt.
+const CHUNK: usize = 512;
+
+/// Greedy continuation of each prompt, decoded together with a KV cache: up to `max_new_tokens` ids a
+/// prompt, ended after the first id that is in `stop`. A prompt's result does not depend on the others.
+pub fn greedy(
+    env: &Env,
+    model: &Decoder,
+    prompts: &[Vec<u32>],
+    max_new_tokens: usize,
+    stop: &[u32],
+) -> Result<Vec<Vec<u32>>> {
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    let capacity = longest + max_new_tokens;
+    let table = model.rope_table(env, capacity.max(1))?;
+    let mut cache = KvCache::new(env, model, prompts.len(), capacity)?;
+    let mut out: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
+    let mut open: Vec<usize> = Vec::new();
+    for (row, prompt) in prompts.iter().enumerate() {
+        let Some(last) = prefill(env, model, &mut cache, row, prompt, &table)? else {
+            continue;
+        };
+        if max_new_tokens > 0 {
+            out[row].push(best(env, model, &last)?[0]);
+            open.push(row);
+        }
+    }
+    loop {
+        let ended = |ids: &Vec<u32>| {
+            ids.len() >= max_new_tokens || ids.last().is_some_and(|id| stop.contains(id))
+        };
+        open.retain(|&row| !ended(&out[row]));
+        if open.is_empty() {
+            return Ok(out);
+        }
+        let ids: Vec<u32> = open
+            .iter()
+            .filter_map(|&row| out[row].last().copied())
+            .collect();
+        let hidden = model.hidden(env, &mut cache, &open, &ids, &table)?;
+        for (&row, id) in open.iter().zip(best(env, model, &hidden)?) {
+            out[row].push(id);
+        }
+    }
+}
+
+/// Runs a prompt through the model in chunks; the last token's hidden state (`[1, 1, dim]`), or nothing
+/// for an empty prompt. A RoPE that depends on the length takes the prompt whole.
+fn prefill(
+    env: &Env,
+    model: &Decoder,
+    cache: &mut KvCache,
+    row: usize,
+    prompt: &[u32],
+    table: &rope::Table,
+) -> Result<Option<Tensor>> {
+    let chunk = chunk_size(model, prompt.len());
+    let mut last = None;
+    for ids in prompt.chunks(chunk) {
+        let hidden = model.hidden(env, cache, &[row], ids, table)?;
+        last = Some(hidden.narrow(1, ids.len() - 1, 1)?.contiguous()?);
+    }
+    Ok(last)
+}
+
+fn chunk_size(model: &Decoder, length: usize) -> usize {
+    if model.config.rope.depends_on_length() {
+        length.max(1)
+    } else {
+        CHUNK
+    }
+}
+
+/// The likeliest next token of each hidden state (`[.., dim]`); the lower id of equal ones.
+fn best(env: &Env, model: &Decoder, hidden: &Tensor) -> Result<Vec<u32>> {
+    let logits = linear::forward(env, hidden, &model.head().value)?;
+    let logits = view::<f32>(&logits)?;
+    let best_of = |row: &[f32]| {
+        let mut best = 0;
+        for (i, x) in row.iter().enumerate() {
+            if *x > row[best] {
+                best = i;
+            }
+        }
+        best as u32
+    };
+    Ok(logits
+        .chunks_exact(model.config.vocab_size)
+        .map(best_of)
+        .collect())
 }
 
 /// Log-probabilities (nats) of `ids[1..]`, each given all ids before it: `ids.len() - 1` numbers.
-/// A position's result does not depend on `ids` after it.
-pub fn log_probs(_env: &Env, _model: &Decoder, _ids: &[u32]) -> Result<Vec<f32>, Error> {
-    todo!()
+pub fn log_probs(env: &Env, model: &Decoder, ids: &[u32]) -> Result<Vec<f32>> {
+    let Some(inputs) = ids.len().checked_sub(1).filter(|&n| n > 0) else {
+        return Ok(Vec::new());
+    };
+    let table = model.rope_table(env, inputs)?;
+    let mut cache = KvCache::new(env, model, 1, inputs)?;
+    let mut out = Vec::with_capacity(inputs);
+    let chunk = chunk_size(model, inputs);
+    for from in (0..inputs).step_by(chunk) {
+        let to = (from + chunk).min(inputs);
+        let hidden = model.hidden(env, &mut cache, &[0], &ids[from..to], &table)?;
+        let scored = cross_entropy::log_probs(&hidden, &model.head().value, &ids[from + 1..=to])?;
+        out.extend(scored.iter().map(|s| s.0));
+    }
+    Ok(out)
 }

@@ -1,11 +1,41 @@
 //! One Llama-type decoder: its configuration, RoPE, blocks, and generation.
 pub mod batch;
+pub mod block;
+pub mod cache;
 pub mod config;
 pub mod decoder;
 pub mod generate;
+pub mod param;
 pub mod rope;
+#[cfg(test)]
+mod tests;
 
 pub use batch::Batch;
 pub use config::LlamaConfig;
 pub use decoder::Decoder;
-pub use rope::Rope;
+pub use param::Param;
+pub use rope::{Rope, RopeSpec};
+
+/// What the model can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Op(#[from] crate::ops::Error),
+    #[error(transparent)]
+    Parallel(#[from] crate::parallel::Error),
+    #[error("config.json: {0}")]
+    Config(String),
+    #[error("rope: {0}")]
+    Rope(String),
+    #[error("tensor {name}: {what}")]
+    Tensor { name: String, what: String },
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Error::Op(error.into())
+    }
+}
+
+/// Result of the model.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -76,8 +76,11 @@ pub fn step(value: &Tensor, grad: &Tensor, [m, v]: [&Tensor; 2], step: &Step) ->
                         super::simd::dispatch(
                             #[inline(always)]
                             || {
-                                for (((w, m), v), &g) in
-                                    value.iter_mut().zip(m.iter_mut()).zip(v.iter_mut()).zip(grad)
+                                for (((w, m), v), &g) in value
+                                    .iter_mut()
+                                    .zip(m.iter_mut())
+                                    .zip(v.iter_mut())
+                                    .zip(grad)
                                 {
                                     (*w, *m, *v) = element(factors, *w, g, *m, *v);
                                 }
@@ -110,7 +113,8 @@ pub fn plain<T: Float>(
         let m_hat = m / (T::one() - beta1.powf(t));
         let v_hat = v / (T::one() - beta2.powf(t));
         let decayed = value[i] - lr * number(step.weight_decay) * value[i];
-        out.0.push(decayed - lr * m_hat / (v_hat.sqrt() + number(step.eps)));
+        out.0
+            .push(decayed - lr * m_hat / (v_hat.sqrt() + number(step.eps)));
         out.1.push(m);
         out.2.push(v);
     }
@@ -142,14 +146,23 @@ mod tests {
                 step: t,
                 grad_scale: 0.5,
             };
-            step(&value, &from_vec(grad.clone(), &[n], &env)?, [&m, &v], &numbers)?;
+            step(
+                &value,
+                &from_vec(grad.clone(), &[n], &env)?,
+                [&m, &v],
+                &numbers,
+            )?;
             let (w, pm, pv) = &plain_state;
             plain_state = plain(w, &wide(&grad), pm, pv, &numbers);
         }
         assert!(norm_error(&to_vec(&value)?, &plain_state.0) < 1e-6);
         assert!(norm_error(&to_vec(&m)?, &plain_state.1) < 1e-6);
         assert!(norm_error(&to_vec(&v)?, &plain_state.2) < 1e-6);
-        let moved: Vec<f64> = wide(&start).iter().zip(&plain_state.0).map(|(a, b)| b - a).collect();
+        let moved: Vec<f64> = wide(&start)
+            .iter()
+            .zip(&plain_state.0)
+            .map(|(a, b)| b - a)
+            .collect();
         assert!(moved.iter().any(|d| d.abs() > 1e-3));
         Ok(())
     }

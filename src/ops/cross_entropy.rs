@@ -90,7 +90,9 @@ pub fn forward_backward(
                 depth: n,
             };
             let d_logits = Matrix::rows(logits, vocab).transposed();
-            update(grad, |grad| product(grad, to_weight, d_logits, x_matrix, true))?;
+            update(grad, |grad| {
+                product(grad, to_weight, d_logits, x_matrix, true)
+            })?;
         }
     }
     Ok((loss / targets.normaliser, from_vec(dx, x.dims(), env)?))
@@ -234,7 +236,11 @@ mod tests {
         assert!(norm_error(&to_vec(&dx)?, &want_dx) < 1e-5);
         assert!(norm_error(&to_vec(&grad)?, &want_dw) < 1e-5);
         let scored = log_probs(&xt, &wt, &ids)?;
-        let total: f64 = scored.iter().zip(&weights).map(|(s, &w)| -f64::from(s.0) * f64::from(w)).sum();
+        let total: f64 = scored
+            .iter()
+            .zip(&weights)
+            .map(|(s, &w)| -f64::from(s.0) * f64::from(w))
+            .sum();
         assert!((total / 321.0 - want).abs() / want < 1e-6);
         let row = 700;
         let one = from_vec(x[row * dim..(row + 1) * dim].to_vec(), &[1, 1, dim], &env)?;

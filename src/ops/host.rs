@@ -92,9 +92,5 @@ pub fn to_vec<T: WithDType>(tensor: &Tensor) -> Result<Vec<T>> {
 
 /// A tensor of `f32` zeros.
 pub fn zeros(shape: &[usize], env: &Env) -> Result<Tensor> {
-    Ok(Tensor::zeros(
-        shape,
-        candle_core::DType::F32,
-        &env.device,
-    )?)
+    Ok(Tensor::zeros(shape, candle_core::DType::F32, &env.device)?)
 }

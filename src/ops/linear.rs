@@ -89,7 +89,11 @@ pub fn plain_forward<T: Float>(x: &[T], weight: &[T], in_features: usize) -> Vec
     let mut y = Vec::new();
     for row in x.chunks_exact(in_features) {
         for w in weight.chunks_exact(in_features) {
-            y.push(row.iter().zip(w).fold(T::zero(), |sum, (&x, &w)| sum + x * w));
+            y.push(
+                row.iter()
+                    .zip(w)
+                    .fold(T::zero(), |sum, (&x, &w)| sum + x * w),
+            );
         }
     }
     y
@@ -126,9 +130,17 @@ mod tests {
 
     #[test]
     fn plain_backward_agrees_with_finite_differences() {
-        let (x, w, dy) = (wide(&normal(1, 15)), wide(&normal(2, 20)), wide(&normal(3, 12)));
+        let (x, w, dy) = (
+            wide(&normal(1, 15)),
+            wide(&normal(2, 20)),
+            wide(&normal(3, 12)),
+        );
         let loss = |x: &[f64], w: &[f64]| -> f64 {
-            plain_forward(x, w, 5).iter().zip(&dy).map(|(y, d)| y * d).sum()
+            plain_forward(x, w, 5)
+                .iter()
+                .zip(&dy)
+                .map(|(y, d)| y * d)
+                .sum()
         };
         let (dx, dw) = plain_backward(&dy, &x, &w, 5);
         check_gradient(&x, &dx, |x| loss(x, &w));
@@ -139,7 +151,11 @@ mod tests {
     fn fast_agrees_with_plain() -> Result<()> {
         let env = Env::cpu();
         for (rows, inner, out) in [(1, 40, 24), (77, 65, 33), (300, 40, 96)] {
-            let (x, w, dy) = (normal(1, rows * inner), normal(2, out * inner), normal(3, rows * out));
+            let (x, w, dy) = (
+                normal(1, rows * inner),
+                normal(2, out * inner),
+                normal(3, rows * out),
+            );
             let xt = from_vec(x.clone(), &[rows, inner], &env)?;
             let wt = from_vec(w.clone(), &[out, inner], &env)?;
             let dyt = from_vec(dy.clone(), &[rows, out], &env)?;

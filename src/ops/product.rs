@@ -48,9 +48,7 @@ impl<'a> Matrix<'a> {
     }
 
     fn reaches(self, rows: usize, cols: usize) -> bool {
-        rows == 0
-            || cols == 0
-            || (rows - 1) * self.rs + (cols - 1) * self.cs < self.data.len()
+        rows == 0 || cols == 0 || (rows - 1) * self.rs + (cols - 1) * self.cs < self.data.len()
     }
 }
 
@@ -175,14 +173,7 @@ unsafe fn tile_product(
 
 /// # Safety
 /// As for [`tile_product`]; the sizes of `a` and `b` have been checked.
-unsafe fn blocks(
-    out: *mut f32,
-    stride: usize,
-    dims: Dims,
-    a: Matrix,
-    b: Matrix,
-    accumulate: bool,
-) {
+unsafe fn blocks(out: *mut f32, stride: usize, dims: Dims, a: Matrix, b: Matrix, accumulate: bool) {
     let mut from = 0;
     loop {
         let depth = DEPTH.min(dims.depth - from);
@@ -239,11 +230,20 @@ mod tests {
 
     #[test]
     fn equals_the_plain_product_on_odd_shapes() {
-        for (rows, cols, depth) in [(1, 1, 1), (3, 5, 7), (300, 257, 513), (1, 700, 1030), (9, 16, 2)] {
+        for (rows, cols, depth) in [
+            (1, 1, 1),
+            (3, 5, 7),
+            (300, 257, 513),
+            (1, 700, 1030),
+            (9, 16, 2),
+        ] {
             let dims = Dims { rows, cols, depth };
             let a = normal(1, rows * depth);
             let b = normal(2, cols * depth);
-            let (a, b) = (Matrix::rows(&a, depth), Matrix::rows(&b, depth).transposed());
+            let (a, b) = (
+                Matrix::rows(&a, depth),
+                Matrix::rows(&b, depth).transposed(),
+            );
             let want = plain(dims, a, b);
             let mut out = vec![0f32; rows * cols];
             product(&mut out, dims, a, b, false);
@@ -263,12 +263,22 @@ mod tests {
         let run = |from: usize, rows: usize| {
             let mut out = vec![0f32; rows * cols];
             let dims = Dims { rows, cols, depth };
-            product(&mut out, dims, Matrix::rows(&a[from * depth..], depth), b, false);
+            product(
+                &mut out,
+                dims,
+                Matrix::rows(&a[from * depth..], depth),
+                b,
+                false,
+            );
             out
         };
         let whole = run(0, 600);
         for (from, rows) in [(0, 1), (5, 2), (17, 7), (250, 31), (511, 64), (599, 1)] {
-            assert_eq!(run(from, rows), whole[from * cols..(from + rows) * cols], "rows {from}+{rows}");
+            assert_eq!(
+                run(from, rows),
+                whole[from * cols..(from + rows) * cols],
+                "rows {from}+{rows}"
+            );
         }
     }
 }

@@ -136,9 +136,17 @@ mod tests {
 
     #[test]
     fn plain_backward_agrees_with_finite_differences() {
-        let (x, w, dy) = (wide(&normal(1, 21)), wide(&normal(2, 7)), wide(&normal(3, 21)));
+        let (x, w, dy) = (
+            wide(&normal(1, 21)),
+            wide(&normal(2, 7)),
+            wide(&normal(3, 21)),
+        );
         let loss = |x: &[f64], w: &[f64]| -> f64 {
-            plain_forward(x, w, 1e-5).iter().zip(&dy).map(|(y, d)| y * d).sum()
+            plain_forward(x, w, 1e-5)
+                .iter()
+                .zip(&dy)
+                .map(|(y, d)| y * d)
+                .sum()
         };
         let (dx, dw) = plain_backward(&dy, &x, &w, 1e-5);
         check_gradient(&x, &dx, |x| loss(x, &w));
@@ -151,7 +159,11 @@ mod tests {
         let (rows, dim) = (131, 37);
         let (x, w, dy) = (normal(1, rows * dim), normal(2, dim), normal(3, rows * dim));
         let tensor = |v: &Vec<f32>, shape: &[usize]| from_vec(v.clone(), shape, &env);
-        let (xt, wt, dyt) = (tensor(&x, &[rows, dim])?, tensor(&w, &[dim])?, tensor(&dy, &[rows, dim])?);
+        let (xt, wt, dyt) = (
+            tensor(&x, &[rows, dim])?,
+            tensor(&w, &[dim])?,
+            tensor(&dy, &[rows, dim])?,
+        );
         let y = forward(&env, &xt, &wt, 1e-5)?;
         let want = plain_forward(&wide(&x), &wide(&w), 1e-5);
         assert!(norm_error(&to_vec(&y)?, &want) < 1e-6);

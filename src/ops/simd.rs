@@ -55,7 +55,10 @@ pub fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 5.000_000_1e-1);
     let y = p.mul_add(r * r, r) + 1.0;
-    #[expect(clippy::cast_possible_truncation, reason = "n is an integer within ±128")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "n is an integer within ±128"
+    )]
     let scale = f32::from_bits((((n as i32) + 127) << 23) as u32);
     if x < -87.3 { 0.0 } else { y * scale }
 }

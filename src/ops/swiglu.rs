@@ -50,7 +50,10 @@ pub fn backward(env: &Env, dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(T
                 },
             );
         });
-    Ok((from_vec(dg, gate.dims(), env)?, from_vec(du, up.dims(), env)?))
+    Ok((
+        from_vec(dg, gate.dims(), env)?,
+        from_vec(du, up.dims(), env)?,
+    ))
 }
 
 /// Plain version of [`forward`].
@@ -81,9 +84,17 @@ mod tests {
 
     #[test]
     fn plain_backward_agrees_with_finite_differences() {
-        let (g, u, dy) = (wide(&normal(1, 12)), wide(&normal(2, 12)), wide(&normal(3, 12)));
+        let (g, u, dy) = (
+            wide(&normal(1, 12)),
+            wide(&normal(2, 12)),
+            wide(&normal(3, 12)),
+        );
         let loss = |g: &[f64], u: &[f64]| -> f64 {
-            plain_forward(g, u).iter().zip(&dy).map(|(y, d)| y * d).sum()
+            plain_forward(g, u)
+                .iter()
+                .zip(&dy)
+                .map(|(y, d)| y * d)
+                .sum()
         };
         let (dg, du) = plain_backward(&dy, &g, &u);
         check_gradient(&g, &dg, |g| loss(g, &u));

@@ -6,7 +6,9 @@ use rand_chacha::ChaCha8Rng;
 pub fn normal(seed: u64, n: usize) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut unit = move || rng.next_u32() as f32 / u32::MAX as f32;
-    (0..n).map(|_| (unit() + unit() + unit() - 1.5) * 2.0).collect()
+    (0..n)
+        .map(|_| (unit() + unit() + unit() - 1.5) * 2.0)
+        .collect()
 }
 
 /// The same in f64.
@@ -17,7 +19,11 @@ pub fn wide(values: &[f32]) -> Vec<f64> {
 /// ‖got − want‖ / ‖want‖.
 pub fn norm_error(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
-    let diff: f64 = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).powi(2)).sum();
+    let diff: f64 = got
+        .iter()
+        .zip(want)
+        .map(|(g, w)| (f64::from(*g) - w).powi(2))
+        .sum();
     let norm: f64 = want.iter().map(|w| w * w).sum();
     (diff / norm.max(1e-300)).sqrt()
 }
@@ -39,5 +45,8 @@ pub fn check_gradient(x: &[f64], gradient: &[f64], mut f: impl FnMut(&[f64]) -> 
         norm += numeric.powi(2);
     }
     let error = (diff / norm.max(1e-300)).sqrt();
-    assert!(error < 1e-6, "gradient differs from finite differences by {error:e}");
+    assert!(
+        error < 1e-6,
+        "gradient differs from finite differences by {error:e}"
+    );
 }

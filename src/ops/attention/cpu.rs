@@ -54,7 +54,13 @@ fn head_rows(data: &[f32], tokens: usize, heads: usize, dim: usize, at: [usize; 
 ///
 /// # Errors
 /// When the shapes do not fit each other.
-pub fn forward(env: &Env, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Spec) -> Result<(Tensor, Tensor)> {
+pub fn forward(
+    env: &Env,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &Spec,
+) -> Result<(Tensor, Tensor)> {
     let s = shape_of(q, k, v, spec)?;
     let (qs, ks, vs) = (view::<f32>(q)?, view::<f32>(k)?, view::<f32>(v)?);
     let row = s.heads * s.head_dim;
@@ -174,7 +180,14 @@ impl ForwardTile<'_> {
                 cols: dim,
                 depth: TILE,
             };
-            serial_product(&mut acc, dim, dims, Matrix::rows(&scores, TILE), values, true);
+            serial_product(
+                &mut acc,
+                dim,
+                dims,
+                Matrix::rows(&scores, TILE),
+                values,
+                true,
+            );
         }
         for r in 0..rows {
             let out = &mut o[(r * s.heads + head) * dim..][..dim];
@@ -322,7 +335,14 @@ impl Backward<'_> {
                 for g in 0..group {
                     let at = [b, first, kv * group + g];
                     self.probabilities(&mut p, at, [b, key0, kv], visible, width);
-                    self.tile(&mut out, (&p, &mut dp), at, [b, key0, kv], visible.len(), width);
+                    self.tile(
+                        &mut out,
+                        (&p, &mut dp),
+                        at,
+                        [b, key0, kv],
+                        visible.len(),
+                        width,
+                    );
                 }
             }
         }
@@ -403,7 +423,14 @@ impl Backward<'_> {
             }
         }
         let ds = Matrix::rows(dp, TILE);
-        serial_product(&mut out.dk[key0 * dim..], dim, to_keys, ds.transposed(), query, true);
+        serial_product(
+            &mut out.dk[key0 * dim..],
+            dim,
+            to_keys,
+            ds.transposed(),
+            query,
+            true,
+        );
         let to_queries = Dims {
             rows,
             cols: dim,

@@ -23,7 +23,13 @@ pub struct Spec<'a> {
 
 impl Spec<'_> {
     /// The keys that query `i` of batch row `b` sees: from the first (inclusive) to the last (exclusive).
-    pub(crate) fn visible(&self, b: usize, i: usize, queries: usize, keys: usize) -> (usize, usize) {
+    pub(crate) fn visible(
+        &self,
+        b: usize,
+        i: usize,
+        queries: usize,
+        keys: usize,
+    ) -> (usize, usize) {
         let at = self.offsets[b] + i;
         let start = self.doc_starts.map_or(0, |d| d[b * queries + i] as usize);
         let start = start.max(self.window.map_or(0, |w| (at + 1).saturating_sub(w)));

@@ -28,7 +28,9 @@ pub fn forward<T: Float>(q: &[T], k: &[T], v: &[T], shape: Shape, spec: &Spec) -
                     .map(|j| scale * dot(query, row(k, s.keys, s.kv_heads, s.head_dim, [b, j, kv])))
                     .collect();
                 let top = logits.iter().copied().fold(T::neg_infinity(), T::max);
-                let total = logits.iter().fold(T::zero(), |sum, &l| sum + (l - top).exp());
+                let total = logits
+                    .iter()
+                    .fold(T::zero(), |sum, &l| sum + (l - top).exp());
                 let mut out = vec![T::zero(); s.head_dim];
                 for (j, &l) in (start..end).zip(&logits) {
                     let p = (l - top).exp() / total;
@@ -71,7 +73,8 @@ pub fn backward<T: Float>(
                     let at_key = [b, j, kv];
                     let key = row(k, s.keys, s.kv_heads, s.head_dim, at_key);
                     let value = row(v, s.keys, s.kv_heads, s.head_dim, at_key);
-                    let p = (scale * dot(query, key) - lse[(b * s.queries + i) * s.heads + h]).exp();
+                    let p =
+                        (scale * dot(query, key) - lse[(b * s.queries + i) * s.heads + h]).exp();
                     let ds = p * (dot(d, value) - along) * scale;
                     let q_from = ((b * s.queries + i) * s.heads + h) * s.head_dim;
                     let k_from = ((b * s.keys + j) * s.kv_heads + kv) * s.head_dim;

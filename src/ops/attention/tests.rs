@@ -50,7 +50,17 @@ fn tiles_agree_with_plain() -> Result<()> {
     let one_token = starts(&[1, 1, 130, 1, 64], 300);
     let two_rows: Vec<u32> = [starts(&[7, 1], 129), starts(&[100], 129)].concat();
     let cases = [
-        (1, 300, 300, 4, 2, 16, vec![0], None, Some(one_token.clone())),
+        (
+            1,
+            300,
+            300,
+            4,
+            2,
+            16,
+            vec![0],
+            None,
+            Some(one_token.clone()),
+        ),
         (2, 129, 129, 3, 3, 8, vec![0, 0], Some(50), Some(two_rows)),
         (2, 33, 290, 2, 1, 32, vec![257, 100], None, None),
         (1, 257, 257, 2, 2, 4, vec![0], Some(1), None),
@@ -77,8 +87,14 @@ fn tiles_agree_with_plain() -> Result<()> {
         let d = normal(4, q.len());
         let q_shape = [batch, queries, heads, head_dim];
         let k_shape = [batch, keys, kv_heads, head_dim];
-        let (qt, dt) = (from_vec(q.clone(), &q_shape, &env)?, from_vec(d.clone(), &q_shape, &env)?);
-        let (kt, vt) = (from_vec(k.clone(), &k_shape, &env)?, from_vec(v.clone(), &k_shape, &env)?);
+        let (qt, dt) = (
+            from_vec(q.clone(), &q_shape, &env)?,
+            from_vec(d.clone(), &q_shape, &env)?,
+        );
+        let (kt, vt) = (
+            from_vec(k.clone(), &k_shape, &env)?,
+            from_vec(v.clone(), &k_shape, &env)?,
+        );
         let (o, lse) = forward(&env, &qt, &kt, &vt, &spec)?;
         let (wide_q, wide_k, wide_v) = (wide(&q), wide(&k), wide(&v));
         let (want_o, want_lse) = plain::forward(&wide_q, &wide_k, &wide_v, shape, &spec);
@@ -87,7 +103,11 @@ fn tiles_agree_with_plain() -> Result<()> {
         let (dq, dk, dv) = backward(&env, &dt, [&qt, &kt, &vt], (&o, &lse), &spec)?;
         let (want_dq, want_dk, want_dv) =
             plain::backward(&wide(&d), [&wide_q, &wide_k, &wide_v], shape, &spec);
-        for (name, got, want) in [("dq", dq, want_dq), ("dk", dk, want_dk), ("dv", dv, want_dv)] {
+        for (name, got, want) in [
+            ("dq", dq, want_dq),
+            ("dk", dk, want_dk),
+            ("dv", dv, want_dv),
+        ] {
             let got = to_vec::<f32>(&got)?;
             let norm: f64 = want.iter().map(|x| x * x).sum();
             if norm < 1e-12 {
@@ -116,7 +136,11 @@ fn a_query_does_not_depend_on_chunks_or_capacity() -> Result<()> {
             x.resize(capacity * row, 7.0);
             from_vec(x, &[1, capacity, heads, dim], &env)
         };
-        let q = from_vec(q[from * row..to * row].to_vec(), &[1, to - from, heads, dim], &env)?;
+        let q = from_vec(
+            q[from * row..to * row].to_vec(),
+            &[1, to - from, heads, dim],
+            &env,
+        )?;
         let spec = Spec {
             scale: 0.25,
             offsets: &[from],
@@ -126,8 +150,18 @@ fn a_query_does_not_depend_on_chunks_or_capacity() -> Result<()> {
         to_vec(&forward(&env, &q, &padded(&k)?, &padded(&v)?, &spec)?.0)
     };
     let whole = run(0, tokens, tokens)?;
-    for (from, to, capacity) in [(0, 1, 1), (0, 130, 130), (130, 131, 512), (131, 290, 300), (299, 300, 310)] {
-        assert_eq!(run(from, to, capacity)?, whole[from * row..to * row], "{from}..{to} in {capacity}");
+    for (from, to, capacity) in [
+        (0, 1, 1),
+        (0, 130, 130),
+        (130, 131, 512),
+        (131, 290, 300),
+        (299, 300, 310),
+    ] {
+        assert_eq!(
+            run(from, to, capacity)?,
+            whole[from * row..to * row],
+            "{from}..{to} in {capacity}"
+        );
     }
     Ok(())
 }

@@ -1,0 +1,228 @@
+//! Documents from files: text, source code, JSONL, and unpacked crates.
+use super::{Error, Result, SourceSpec, crates};
+use std::{
+    fs,
+    io::BufRead,
+    path::{Path, PathBuf},
+};
+
+/// A text with a name that is the same on every machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// File name (or crate and file, or file and line).
+    pub id: String,
+    pub text: String,
+}
+
+/// A file of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct File {
+    pub id: String,
+    pub path: PathBuf,
+}
+
+/// The files of a source, in the order of their names.
+///
+/// # Errors
+/// When a variable is not set, a glob matches nothing, or a crate is not unpacked.
+pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
+    if !spec.crates.is_empty() {
+        return crates::files(spec);
+    }
+    let mut all = Vec::new();
+    for pattern in &spec.paths {
+        let expanded = match shellexpand::env(pattern) {
+            Ok(expanded) => expanded,
+            Err(e) => {
+                return spec.wrong(format!(
+                    "path {pattern:?}: the environment variable {} is not set; set it to the folder \
+                     with the material",
+                    e.var_name
+                ));
+            }
+        };
+        let matches = match glob::glob(&expanded) {
+            Ok(matches) => matches,
+            Err(e) => return spec.wrong(format!("glob {pattern:?}: {e}")),
+        };
+        // The part before the first wildcard differs between machines: names begin behind it.
+        let root = Path::new(expanded.as_ref())
+            .components()
+            .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+            .collect::<PathBuf>();
+        let mut found = Vec::new();
+        for path in matches {
+            let path = path.map_err(|e| Error::File {
+                path: e.path().display().to_string(),
+                what: e.error().to_string(),
+            })?;
+            if path.is_file() {
+                let name = path.strip_prefix(&root).unwrap_or(&path);
+                let name = match name.as_os_str().is_empty() {
+                    true => path
+                        .file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned(),
+                    false => name.display().to_string(),
+                };
+                found.push(File { id: name, path });
+            }
+        }
+        if found.is_empty() {
+            return spec.wrong(format!("glob {pattern:?} matches no file; check the path"));
+        }
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        all.extend(found);
+    }
+    Ok(all)
+}
+
+/// All documents of a source of files or crates, in the order of their names. A file that is not UTF-8
+/// is left out, and a line says so.
+///
+/// # Errors
+/// When files cannot be read, a JSONL line has no text, or nothing is left.
+pub fn documents(spec: &SourceSpec) -> Result<Vec<Document>> {
+    let mut all = Vec::new();
+    let mut skipped = Vec::new();
+    let mut bytes = 0;
+    for file in files(spec)? {
+        if spec.max_bytes.is_some_and(|max| bytes >= max) {
+            break;
+        }
+        let failed = |e: std::io::Error| Error::File {
+            path: file.path.display().to_string(),
+            what: e.to_string(),
+        };
+        let found = if file.path.extension().is_some_and(|e| e == "jsonl") {
+            jsonl(spec, &file)?
+        } else {
+            match String::from_utf8(fs::read(&file.path).map_err(failed)?) {
+                Ok(text) => vec![Document {
+                    id: file.id.clone(),
+                    text: crates::part_of(spec, &file.path, text),
+                }],
+                Err(_) => {
+                    skipped.push(file.id.clone());
+                    Vec::new()
+                }
+            }
+        };
+        for document in found {
+            let long_enough = document.text.chars().count() >= spec.min_chars.max(1);
+            if long_enough && spec.max_bytes.is_none_or(|max| bytes < max) {
+                bytes += document.text.len();
+                all.push(document);
+            }
+        }
+    }
+    if !skipped.is_empty() {
+        let (n, name) = (skipped.len(), &spec.name);
+        log::warn!(
+            "data source {name:?}: left out {n} files that are not UTF-8: {}",
+            skipped.join(", ")
+        );
+    }
+    if all.is_empty() {
+        let least = spec.min_chars.max(1);
+        return spec.wrong(format!(
+            "an empty document set: no document has {least} characters or more"
+        ));
+    }
+    Ok(all)
+}
+
+fn jsonl(spec: &SourceSpec, file: &File) -> Result<Vec<Document>> {
+    let at = |line: usize, what: String| Error::File {
+        path: format!("{}:{line}", file.path.display()),
+        what,
+    };
+    let opened = fs::File::open(&file.path).map_err(|e| at(0, e.to_string()))?;
+    let mut found = Vec::new();
+    for (i, line) in std::io::BufReader::new(opened).lines().enumerate() {
+        let line = line.map_err(|e| at(i + 1, e.to_string()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let json: serde_json::Value =
+            serde_json::from_str(&line).map_err(|e| at(i + 1, format!("no JSON: {e}")))?;
+        let Some(text) = json[&spec.field].as_str() else {
+            return Err(at(
+                i + 1,
+                format!("no text field {:?}; name one with `field`", spec.field),
+            ));
+        };
+        found.push(Document {
+            id: format!("{}:{}", file.id, i + 1),
+            text: text.to_string(),
+        });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(toml: &str) -> SourceSpec {
+        toml::from_str(toml).unwrap()
+    }
+
+    #[test]
+    fn reads_text_and_jsonl_in_order_of_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &[u8]| fs::write(folder.path().join(name), text).unwrap();
+        write("b.txt", b"second");
+        write("a.txt", b"first");
+        write("c.txt", &[0xff, 0xfe]);
+        write(
+            "d.jsonl",
+            b"{\"body\": \"third\"}\n\n{\"body\": \"fourth\"}\n",
+        );
+        let dir = folder.path().display();
+        let spec = spec(&format!(
+            "name = 'x'\nfield = 'body'\npaths = ['{dir}/*.txt', '{dir}/d.jsonl']"
+        ));
+        let found = documents(&spec).unwrap();
+        let texts: Vec<&str> = found.iter().map(|d| d.text.as_str()).collect();
+        assert_eq!(texts, ["first", "second", "third", "fourth"]);
+        assert_eq!(
+            (found[0].id.as_str(), found[3].id.as_str()),
+            ("a.txt", "d.jsonl:3")
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("e.txt"), "").unwrap();
+        fs::write(folder.path().join("j.jsonl"), "{\"a\": 1}\n").unwrap();
+        let dir = folder.path().display();
+        for (toml, word) in [
+            (
+                format!("name = 'x'\npaths = ['{dir}/*.md']"),
+                "matches no file",
+            ),
+            (
+                format!("name = 'x'\npaths = ['{dir}/e.txt']"),
+                "empty document set",
+            ),
+            (
+                format!("name = 'x'\npaths = ['{dir}/j.jsonl']"),
+                "no text field \"text\"",
+            ),
+            (
+                "name = 'x'\npaths = ['${HARNESS_NO_SUCH}/a']".into(),
+                "HARNESS_NO_SUCH",
+            ),
+            (
+                "name = 'x'\ncrates = ['nothing-0.0.1']\npart = 'code'".into(),
+                "cargo fetch",
+            ),
+        ] {
+            let error = documents(&spec(&toml)).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

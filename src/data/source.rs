@@ -1,0 +1,152 @@
+//! What a study says about a data source.
+use super::{Document, Error, Result, read, synthetic};
+use serde::{Deserialize, Serialize};
+
+/// One `[[data]]` table: files, crates, or a generator of documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// What the mix calls it.
+    pub name: String,
+    /// Files and globs of text, source code or JSONL; `${VARIABLE}` is replaced by the environment's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// The field of a JSONL line that holds the text.
+    #[serde(default = "text_field")]
+    pub field: String,
+    /// Crates as cargo unpacked them, as NAME-VERSION.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crates: Vec<String>,
+    /// Which part of the crates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+    /// Documents made by a seeded generator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Generator>,
+    /// Leave out documents of fewer characters.
+    #[serde(default)]
+    pub min_chars: usize,
+    /// Stop taking documents when they have this many bytes together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<usize>,
+}
+
+fn text_field() -> String {
+    "text".into()
+}
+
+/// Which part of a crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// README, CHANGELOG and other Markdown, and the doc comments of its code.
+    Prose,
+    /// Its Rust files.
+    Code,
+}
+
+/// A seeded generator of documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Generator {
+    /// A segment of random tokens, and the same segment again.
+    Copy {
+        documents: usize,
+        seed: u64,
+        /// Tokens of the segment, drawn between these.
+        min_tokens: usize,
+        max_tokens: usize,
+    },
+    /// Facts with digits among other sentences, and questions for them.
+    Lookup {
+        documents: usize,
+        seed: u64,
+        /// Words of a document, drawn between these.
+        min_words: usize,
+        max_words: usize,
+    },
+}
+
+impl SourceSpec {
+    pub(super) fn wrong<T>(&self, what: impl Into<String>) -> Result<T> {
+        Err(Error::Source {
+            source_name: self.name.clone(),
+            what: what.into(),
+        })
+    }
+
+    /// Checks what the table says, without reading documents.
+    ///
+    /// # Errors
+    /// One line that names the source and what is wrong.
+    pub fn check(&self) -> Result<()> {
+        let kinds = [
+            !self.paths.is_empty(),
+            !self.crates.is_empty(),
+            self.generator.is_some(),
+        ];
+        match kinds.iter().filter(|k| **k).count() {
+            0 => return self.wrong("says no `paths`, `crates` or `generator`; give one of them"),
+            1 => {}
+            _ => return self.wrong("says more than one of `paths`, `crates` and `generator`"),
+        }
+        if !self.crates.is_empty() && self.part.is_none() {
+            return self.wrong("says `crates` without `part`; give part = \"prose\" or \"code\"");
+        }
+        let range = match &self.generator {
+            Some(Generator::Copy {
+                documents,
+                min_tokens,
+                max_tokens,
+                ..
+            }) => (*documents, *min_tokens, *max_tokens),
+            Some(Generator::Lookup {
+                documents,
+                min_words,
+                max_words,
+                ..
+            }) => (*documents, *min_words, *max_words),
+            None => {
+                read::files(self)?;
+                return Ok(());
+            }
+        };
+        match range {
+            (0, _, _) => self.wrong("an empty document set: `documents` is 0"),
+            (_, 0, _) => self.wrong("the generator's smallest size must be at least 1"),
+            (_, min, max) if min > max => self.wrong(format!(
+                "the generator's sizes are reversed: {min} to {max}"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks all sources of a study: each by itself, and that their names differ.
+pub fn check_sources(sources: &[SourceSpec]) -> Result<()> {
+    for (i, source) in sources.iter().enumerate() {
+        if sources[..i].iter().any(|s| s.name == source.name) {
+            return source.wrong("is there twice; every name must be another");
+        }
+        source.check()?;
+    }
+    Ok(())
+}
+
+/// Hash of what the source holds: its documents' contents in their order, or its generator.
+pub fn content_hash(spec: &SourceSpec) -> Result<String> {
+    let mut hash = blake3::Hasher::new();
+    match &spec.generator {
+        Some(generator) => {
+            let said = serde_json::to_string(generator).unwrap_or_default();
+            hash.update(format!("generator {} {said}", synthetic::VERSION).as_bytes());
+        }
+        None => {
+            for Document { id, text } in read::documents(spec)? {
+                hash.update(blake3::hash(id.as_bytes()).as_bytes());
+                hash.update(blake3::hash(text.as_bytes()).as_bytes());
+            }
+        }
+    }
+    Ok(hash.finalize().to_hex()[..16].to_string())
+}

@@ -1,0 +1,316 @@
+//! The model against candle's own graph, and against itself in other chunks.
+use super::{block::Pass, cache::KvCache, decoder::Walk, *};
+use crate::ops::testing::{norm_error, normal};
+use crate::ops::{Env, attention, from_vec, to_vec};
+use crate::parallel::{Communicator, Ranks};
+use candle_core::{D, DType, Device, Tensor, Var};
+use std::collections::HashMap;
+
+fn config(extra: &str) -> LlamaConfig {
+    LlamaConfig::parse(&format!(
+        r#"{{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 256, "initializer_range": 0.2, "rope_theta": 1000.0,
+        "tie_word_embeddings": true {extra}}}"#
+    ))
+    .unwrap()
+}
+
+fn ids(seed: u64, n: usize, vocab: u32) -> Vec<u32> {
+    normal(seed, n)
+        .iter()
+        .map(|x| (x.abs() * 1e4) as u32 % vocab)
+        .collect()
+}
+
+/// The decoder's loss in f64 candle ops, for one sequence with documents.
+fn reference(
+    vars: &HashMap<String, Var>,
+    c: &LlamaConfig,
+    batch: &Batch,
+) -> candle_core::Result<Tensor> {
+    let device = Device::Cpu;
+    let n = batch.tokens;
+    let (heads, kv, dim) = (c.num_attention_heads, c.num_key_value_heads, c.head_dim);
+    let get = |name: &str| vars[name].as_tensor();
+    let norm = |x: &Tensor, w: &Tensor| -> candle_core::Result<Tensor> {
+        let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + c.rms_norm_eps)?
+            .sqrt()?
+            .recip()?;
+        x.broadcast_mul(&scale)?.broadcast_mul(w)
+    };
+    let inv = c.rope.inv_freq(dim, n).unwrap();
+    let angle = |f: fn(f64) -> f64| -> candle_core::Result<Tensor> {
+        let values: Vec<f64> = batch
+            .positions
+            .iter()
+            .flat_map(|&p| inv.iter().map(move |&w| f(f64::from(p as f32 * w))))
+            .collect();
+        Tensor::from_vec(values, (n, 1, dim / 2), &device)
+    };
+    let (cos, sin) = (angle(f64::cos)?, angle(f64::sin)?);
+    let turn = |x: &Tensor| -> candle_core::Result<Tensor> {
+        let (a, b) = (x.narrow(2, 0, dim / 2)?, x.narrow(2, dim / 2, dim / 2)?);
+        let low = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+        let high = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+        Tensor::cat(&[low, high], 2)
+    };
+    let mask: Vec<f64> = (0..n * n)
+        .map(|i| {
+            let (q, k) = (i / n, i % n);
+            let from = batch.doc_starts[q] as usize;
+            let from = from.max(c.sliding_window.map_or(0, |w| (q + 1).saturating_sub(w)));
+            if k <= q && k >= from {
+                0.0
+            } else {
+                f64::NEG_INFINITY
+            }
+        })
+        .collect();
+    let mask = Tensor::from_vec(mask, (n, n), &device)?;
+    let tokens = Tensor::new(batch.ids.as_slice(), &device)?;
+    let mut x = get("model.embed_tokens.weight").index_select(&tokens, 0)?;
+    for layer in 0..c.num_hidden_layers {
+        let w = |part: &str| get(&format!("model.layers.{layer}.{part}.weight")).clone();
+        let h = norm(&x, &w("input_layernorm"))?;
+        let q = turn(
+            &h.matmul(&w("self_attn.q_proj").t()?)?
+                .reshape((n, heads, dim))?,
+        )?;
+        let k = turn(
+            &h.matmul(&w("self_attn.k_proj").t()?)?
+                .reshape((n, kv, dim))?,
+        )?;
+        let v = h
+            .matmul(&w("self_attn.v_proj").t()?)?
+            .reshape((n, kv, dim))?;
+        let mut outs = Vec::new();
+        for head in 0..heads {
+            let at = |t: &Tensor, i: usize| t.narrow(1, i, 1)?.squeeze(1)?.contiguous();
+            let (q, k) = (at(&q, head)?, at(&k, head * kv / heads)?);
+            let scores =
+                (q.matmul(&k.t()?)? * (1.0 / (dim as f64).sqrt()))?.broadcast_add(&mask)?;
+            let p = candle_nn::ops::softmax(&scores, D::Minus1)?;
+            outs.push(p.matmul(&at(&v, head * kv / heads)?)?);
+        }
+        x = (Tensor::cat(&outs, 1)?.matmul(&w("self_attn.o_proj").t()?)? + x)?;
+        let h = norm(&x, &w("post_attention_layernorm"))?;
+        let gate = h.matmul(&w("mlp.gate_proj").t()?)?.silu()?;
+        let up = h.matmul(&w("mlp.up_proj").t()?)?;
+        x = ((gate * up)?.matmul(&w("mlp.down_proj").t()?)? + x)?;
+    }
+    let h = norm(&x, get("model.norm.weight"))?;
+    let head = if c.tie_word_embeddings {
+        "model.embed_tokens.weight"
+    } else {
+        "lm_head.weight"
+    };
+    let logits = h.matmul(&get(head).t()?)?;
+    let log_p = candle_nn::ops::log_softmax(&logits, D::Minus1)?;
+    let targets = Tensor::new(batch.targets.as_slice(), &device)?.unsqueeze(1)?;
+    let picked = log_p.gather(&targets, 1)?.squeeze(1)?;
+    let weights: Vec<f64> = batch
+        .weights
+        .iter()
+        .map(|&w| f64::from(w) / batch.weight())
+        .collect();
+    (picked * Tensor::new(weights.as_slice(), &device)?)?
+        .sum_all()?
+        .neg()
+}
+
+fn batch(n: usize) -> Batch {
+    let ids = ids(5, n + 1, 61);
+    let starts = |i: usize| {
+        [0u32, 40, 41, 90]
+            .into_iter()
+            .rfind(|&s| s as usize <= i)
+            .unwrap_or(0)
+    };
+    Batch {
+        batch: 1,
+        tokens: n,
+        ids: ids[..n].to_vec(),
+        targets: ids[1..].to_vec(),
+        weights: (0..n)
+            .map(|i| if [39, 40, 89].contains(&i) { 0.0 } else { 1.0 })
+            .collect(),
+        positions: (0..n as u32).collect(),
+        doc_starts: (0..n).map(starts).collect(),
+    }
+}
+
+#[test]
+fn loss_and_every_gradient_agree_with_candles_graph() {
+    let env = Env::cpu();
+    for extra in [
+        "",
+        r#", "sliding_window": 17"#,
+        r#", "tie_word_embeddings": false"#,
+    ] {
+        let c = config(extra);
+        let mut model = Decoder::random(&env, &c, 1).unwrap();
+        model.train(&env).unwrap();
+        let batch = batch(150);
+        let table = model.rope_table(&env, 150).unwrap();
+        let vars: HashMap<String, Var> = model
+            .params()
+            .iter()
+            .map(|p| {
+                let wide = p.value.to_dtype(DType::F64).unwrap();
+                (p.name.clone(), Var::from_tensor(&wide).unwrap())
+            })
+            .collect();
+        let want = reference(&vars, &c, &batch).unwrap();
+        let gradients = want.backward().unwrap();
+        for recompute in [false, true] {
+            let walk = Walk {
+                normaliser: batch.weight(),
+                recompute,
+            };
+            let loss = model
+                .forward_backward(&env, &batch, &table, walk, &Ranks::solo())
+                .unwrap();
+            let want = want.to_scalar::<f64>().unwrap();
+            assert!((loss - want).abs() / want < 1e-5, "{loss} {want}");
+            for param in model.params() {
+                let got = to_vec::<f32>(param.grad.as_ref().unwrap()).unwrap();
+                let want = gradients.get(vars[&param.name].as_tensor()).unwrap();
+                let want = want.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                let error = norm_error(&got, &want);
+                assert!(error < 1e-4, "{} {extra}: {error:e}", param.name);
+                param.zero_grad().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_is_scored_the_same_in_any_chunks_and_company() {
+    let env = Env::cpu();
+    let model = Decoder::random(&env, &config(""), 2).unwrap();
+    let n = 200;
+    let table = model.rope_table(&env, n).unwrap();
+    let rows = [ids(1, n, 61), ids(2, n, 61), ids(3, n, 61)];
+    let hidden = |row: &[u32], cuts: &[usize]| -> Vec<f32> {
+        let mut cache = KvCache::new(&env, &model, 1, n).unwrap();
+        let mut out = Vec::new();
+        let mut from = 0;
+        for &to in cuts {
+            let h = model
+                .hidden(&env, &mut cache, &[0], &row[from..to], &table)
+                .unwrap();
+            out.extend(to_vec::<f32>(&h).unwrap());
+            from = to;
+        }
+        out
+    };
+    let whole = hidden(&rows[0], &[n]);
+    assert_eq!(whole, hidden(&rows[0], &[1, 2, 129, 190, 200]));
+    let mut cache = KvCache::new(&env, &model, 3, n + 9).unwrap();
+    let all: Vec<u32> = rows.concat();
+    let together = model
+        .hidden(&env, &mut cache, &[0, 1, 2], &all, &table)
+        .unwrap();
+    assert_eq!(to_vec::<f32>(&together).unwrap()[..whole.len()], whole);
+    // The inference path and the training path are the same model.
+    let spec = attention::Spec {
+        scale: model.attention_scale(),
+        offsets: &[0],
+        window: None,
+        doc_starts: None,
+    };
+    let positions: Vec<u32> = (0..n as u32).collect();
+    let pass = Pass {
+        env: &env,
+        config: &model.config,
+        table: &table,
+        positions: &positions,
+        attention: spec,
+        context: &Communicator::Solo,
+    };
+    let embedding = &model.embed_tokens.value;
+    let mut x = crate::ops::embedding::forward(&env, embedding, &rows[0], 1).unwrap();
+    for block in &model.blocks {
+        x = block.forward(&pass, &x).unwrap().0;
+    }
+    let h = crate::ops::rms_norm::forward(&env, &x, &model.norm.value, 1e-5).unwrap();
+    assert_eq!(to_vec::<f32>(&h).unwrap(), whole);
+}
+
+#[test]
+fn generation_does_not_depend_on_the_batch() {
+    let env = Env::cpu();
+    for rope in [
+        "",
+        r#", "rope_scaling": {"type": "dynamic", "factor": 4.0}, "max_position_embeddings": 16"#,
+    ] {
+        let model = Decoder::random(&env, &config(rope), 3).unwrap();
+        let prompts = vec![ids(1, 30, 61), ids(2, 7, 61), ids(3, 130, 61)];
+        let together = generate::greedy(&env, &model, &prompts, 12, &[5, 9]).unwrap();
+        for (prompt, want) in prompts.iter().zip(&together) {
+            let alone =
+                generate::greedy(&env, &model, std::slice::from_ref(prompt), 12, &[5, 9]).unwrap();
+            assert_eq!(&alone[0], want);
+            // Each id is the likeliest one when everything before it is read at once.
+            let mut so_far = prompt.clone();
+            for &id in want {
+                let next =
+                    generate::greedy(&env, &model, std::slice::from_ref(&so_far), 1, &[]).unwrap();
+                assert_eq!(next[0], [id]);
+                so_far.push(id);
+            }
+        }
+    }
+}
+
+#[test]
+fn log_probs_are_those_of_the_training_loss() {
+    let env = Env::cpu();
+    let mut model = Decoder::random(&env, &config(""), 4).unwrap();
+    let row = ids(8, 141, 61);
+    let scored = generate::log_probs(&env, &model, &row).unwrap();
+    let total: f64 = scored.iter().map(|&l| -f64::from(l)).sum();
+    model.train(&env).unwrap();
+    let batch = Batch {
+        ids: row[..140].to_vec(),
+        targets: row[1..].to_vec(),
+        weights: vec![1.0; 140],
+        doc_starts: vec![0; 140],
+        ..batch(140)
+    };
+    let table = model.rope_table(&env, 140).unwrap();
+    let walk = Walk {
+        normaliser: 1.0,
+        recompute: false,
+    };
+    let loss = model
+        .forward_backward(&env, &batch, &table, walk, &Ranks::solo())
+        .unwrap();
+    assert!((loss - total).abs() / total < 1e-6);
+}
+
+#[test]
+fn a_missing_or_misshapen_tensor_is_named() {
+    let env = Env::cpu();
+    let c = config("");
+    let tensors = || -> HashMap<String, Tensor> {
+        let model = Decoder::random(&env, &c, 1).unwrap();
+        model
+            .params()
+            .iter()
+            .map(|p| (p.name.clone(), p.value.clone()))
+            .collect()
+    };
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let mut missing = tensors();
+    missing.remove(name);
+    let error = Decoder::from_tensors(&c, missing).unwrap_err().to_string();
+    assert!(error.contains(name) && error.contains("missing"), "{error}");
+    let mut misshapen = tensors();
+    misshapen.insert(name.into(), from_vec(vec![0f32; 6], &[2, 3], &env).unwrap());
+    let error = Decoder::from_tensors(&c, misshapen)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(name) && error.contains("[2, 3]"), "{error}");
+}

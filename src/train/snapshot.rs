@@ -1,0 +1,88 @@
+//! The state from which training goes on to the same bytes.
+use super::{Error, Result, Stepper};
+use crate::ops::update;
+use candle_core::{DType, Device, Tensor};
+use std::{collections::HashMap, fs, path::Path};
+
+/// What a snapshot holds beside weights and moments.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// Every step's loss so far, over all stages.
+    pub losses: Vec<f64>,
+    /// Seconds of training so far.
+    pub seconds: f64,
+}
+
+const LOSSES: &str = "harness.losses";
+const SECONDS: &str = "harness.seconds";
+
+fn failed(path: &Path, what: impl std::fmt::Display) -> Error {
+    Error::Snapshot {
+        path: path.display().to_string(),
+        what: what.to_string(),
+    }
+}
+
+impl Snapshot {
+    /// Writes the state to `path`: a temporary file first, which then takes the name.
+    pub fn save(&self, path: &Path, state: &Stepper) -> Result<()> {
+        let mut tensors = HashMap::new();
+        let params = state.model.params();
+        for (param, [m, v]) in params.iter().zip(&state.optimizer.moments) {
+            tensors.insert(param.name.clone(), param.value.clone());
+            tensors.insert(format!("{}.m", param.name), m.clone());
+            tensors.insert(format!("{}.v", param.name), v.clone());
+        }
+        tensors.insert(
+            LOSSES.into(),
+            Tensor::new(self.losses.as_slice(), &Device::Cpu)?,
+        );
+        tensors.insert(SECONDS.into(), Tensor::new(&[self.seconds], &Device::Cpu)?);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let temporary = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(path, e))?;
+        candle_core::safetensors::save(&tensors, temporary.path())?;
+        fs::File::open(temporary.path())
+            .and_then(|file| file.sync_all())
+            .map_err(|e| failed(path, e))?;
+        temporary.persist(path).map_err(|e| failed(path, e))?;
+        Ok(())
+    }
+
+    /// Puts the state at `path` into `state`; `None` where there is no snapshot.
+    ///
+    /// # Errors
+    /// When the file is damaged or another model's.
+    pub fn load(path: &Path, state: &mut Stepper) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)
+            .map_err(|e| failed(path, format!("{e}; delete it to begin again")))?;
+        let mut take = |name: &str, dtype: DType| {
+            let tensor = tensors.remove(name).filter(|t| t.dtype() == dtype);
+            tensor.ok_or_else(|| failed(path, format!("has no {name}; delete it to begin again")))
+        };
+        let params = state.model.params();
+        for (param, [m, v]) in params.iter().zip(&state.optimizer.moments) {
+            for (name, into) in [
+                (param.name.clone(), &param.value),
+                (format!("{}.m", param.name), m),
+                (format!("{}.v", param.name), v),
+            ] {
+                let from = take(&name, DType::F32)?;
+                if from.dims() != into.dims() {
+                    return Err(failed(path, format!("{name} has another shape")));
+                }
+                let values = from.flatten_all()?.to_vec1::<f32>()?;
+                update(into, |into| into.copy_from_slice(&values))?;
+            }
+        }
+        let losses = take(LOSSES, DType::F64)?.to_vec1::<f64>()?;
+        let seconds = take(SECONDS, DType::F64)?.to_vec1::<f64>()?;
+        state.optimizer.steps = losses.len() as u64;
+        Ok(Some(Snapshot {
+            losses,
+            seconds: seconds.iter().sum(),
+        }))
+    }
+}
