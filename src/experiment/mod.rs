@@ -12,6 +12,8 @@ mod place;
 mod study;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+pub(crate) use testing::Folder as Fixture;
 mod trial;
 
 pub use axis::AxisSpec;

@@ -73,6 +73,8 @@ pub struct Study {
     pub trials: Vec<Trial>,
     /// What the study's paths hold: their names and hashes.
     pub contents: BTreeMap<String, String>,
+    /// The suites by their files, as they run.
+    pub suites: BTreeMap<String, SuiteSpec>,
     /// What computes: part of every trial's identity.
     pub backend: String,
     pub(super) places: Places,
@@ -99,6 +101,7 @@ impl Study {
             reduced,
             trials: Vec::new(),
             contents: BTreeMap::new(),
+            suites: BTreeMap::new(),
             backend: Env::cpu().backend(),
             places,
         };
@@ -117,7 +120,7 @@ impl Study {
 
     fn add_trials(&mut self, arms: &[Arm]) -> Result<()> {
         let axes = self.spec.axis.clone();
-        let mut suites = BTreeMap::new();
+        let mut suites: BTreeMap<String, SuiteSpec> = BTreeMap::new();
         let mut checked = BTreeSet::new();
         let mut contents = Contents::default();
         let (mut bases, mut trained): (Vec<Trial>, Vec<Trial>) = (Vec::new(), Vec::new());
@@ -128,13 +131,15 @@ impl Study {
             check::arm(&said, &mut checked).map_err(wrong)?;
             if !suites.contains_key(&said.evals.suite) {
                 let suite = SuiteSpec::read(Path::new(&said.evals.suite));
-                let suite = suite.map_err(|e| wrong(format!("evals.suite: {e}")))?;
+                let mut suite = suite.map_err(|e| wrong(format!("evals.suite: {e}")))?;
+                if self.reduced {
+                    suite = suite.reduced();
+                }
                 suites.insert(said.evals.suite.clone(), suite);
             }
-            let mut suite = suites[&said.evals.suite].clone();
+            let suite = &suites[&said.evals.suite];
             let mut seeds = &self.spec.seeds[..];
             if self.reduced {
-                suite = suite.reduced();
                 reduce(&mut said.stage, &mut said.optimizer);
                 seeds = &seeds[..1];
             }
@@ -212,6 +217,7 @@ impl Study {
         bases.append(&mut trained);
         self.trials = bases;
         self.contents = contents.named();
+        self.suites = suites;
         Ok(())
     }
 }
