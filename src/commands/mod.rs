@@ -1,1 +1,49 @@
-//! (skeleton)
+//! The commands: one file a subcommand.
+mod status;
+mod sweep;
+mod trial;
+
+use clap::{Parser, Subcommand};
+
+/// Reproducible, seeded ablations of continued pretraining, from one study file each.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// Show no progress, and no log but errors.
+    #[arg(long, global = true)]
+    pub quiet: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a study: every trial that is missing, then the tables.
+    Sweep(sweep::Arguments),
+    /// Run one trial of a study, as sweep does, with a line of JSON for where it stands.
+    Trial(trial::Arguments),
+    /// Show where a study's trials stand.
+    Status(status::Arguments),
+}
+
+/// Exit code of success.
+pub const OK: u8 = 0;
+/// Exit code when a trial failed.
+pub const TRIAL_FAILED: u8 = 1;
+/// Exit code of bad input.
+pub const BAD_INPUT: u8 = 2;
+/// Exit code after SIGINT.
+pub const INTERRUPTED: u8 = 130;
+
+/// Runs the command and returns its exit code.
+///
+/// # Errors
+/// What was wrong with the input, for one line.
+pub fn run(cli: Cli) -> anyhow::Result<u8> {
+    match cli.command {
+        Command::Sweep(arguments) => sweep::run(&arguments, cli.quiet),
+        Command::Trial(arguments) => trial::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+    }
+}

@@ -1,0 +1,218 @@
+//! `harness sweep`: a study from its file to its tables.
+use super::trial::cache;
+use crate::{
+    experiment::{Cost, Speed, Study, Trial},
+    sweep::{Ended, Launch, ResultsFolder, State, TrialFolder, launch},
+};
+use anyhow::{Context, Result, bail};
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// `harness sweep STUDY`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The study's file.
+    study: PathBuf,
+    /// Folder of the results; results/NAME where it is not given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Trials at a time; they share the cores.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+    /// Run only this trial (its key), or those whose names match this pattern, such as '*seed=0'.
+    #[arg(long, value_name = "KEY|NAME-GLOB")]
+    only: Option<String>,
+    /// Run trials that failed once more.
+    #[arg(long)]
+    retry_failed: bool,
+    /// One seed and a tenth of the tokens and items, to results/NAME-reduced.
+    #[arg(long)]
+    reduced: bool,
+    /// Show the trials and what they cost, and start nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// The dry run as JSON.
+    #[arg(long, requires = "dry_run")]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
+    let study = Study::load(&arguments.study, arguments.reduced)?;
+    let chosen = choose(&study, arguments.only.as_deref())?;
+    let out = match &arguments.out {
+        Some(out) => out.clone(),
+        None => Path::new("results").join(study.name()),
+    };
+    if arguments.dry_run {
+        return dry_run(&study, &chosen, &out, arguments.json);
+    }
+    let results = ResultsFolder::open(&out, &study)?;
+    let costs = study.prepare(&cache(&out))?;
+    let trials: Vec<(&Trial, Cost)> = study
+        .trials
+        .iter()
+        .zip(costs)
+        .filter(|(trial, _)| chosen.contains(&trial.key.as_str()))
+        .collect();
+    let states = || {
+        trials
+            .iter()
+            .map(|(trial, _)| TrialFolder::new(&out, &trial.key).state())
+    };
+    if !quiet {
+        let done = states().filter(|state| *state == State::Done).count();
+        eprintln!(
+            "{}: {} trials, {done} done, in {}",
+            study.name(),
+            trials.len(),
+            out.display()
+        );
+    }
+    let ended = launch(
+        &Launch {
+            study: &arguments.study,
+            reduced: arguments.reduced,
+            results: &results.path,
+            trials: &trials,
+            jobs: arguments.jobs.into(),
+            retry_failed: arguments.retry_failed,
+            quiet,
+        },
+        || anyhow::Ok(()),
+    )?;
+    if ended == Ended::Interrupted {
+        eprintln!("interrupted; the same command goes on from here");
+        return Ok(super::INTERRUPTED);
+    }
+    let failed = states().filter(|state| *state == State::Failed).count();
+    if failed > 0 {
+        log::error!(
+            "{failed} of {} trials failed; `harness status {}` says why, --retry-failed runs them again",
+            trials.len(),
+            out.display()
+        );
+        return Ok(super::TRIAL_FAILED);
+    }
+    Ok(super::OK)
+}
+
+/// Keys of the trials that `--only` names, or of all.
+fn choose<'a>(study: &'a Study, only: Option<&str>) -> Result<Vec<&'a str>> {
+    let all = study.trials.iter();
+    let Some(only) = only else {
+        return Ok(all.map(|t| t.key.as_str()).collect());
+    };
+    let pattern = glob::Pattern::new(only).with_context(|| format!("--only {only}"))?;
+    let chosen: Vec<&str> = all
+        .filter(|t| t.key == only || pattern.matches(&t.name))
+        .map(|t| t.key.as_str())
+        .collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = study
+            .trials
+            .iter()
+            .map(|t| t.name.as_str())
+            .take(4)
+            .collect();
+        bail!(
+            "--only {only}: no trial has this key or a name like it; names are {} ...",
+            names.join(" ")
+        );
+    }
+    Ok(chosen)
+}
+
+fn dry_run(study: &Study, chosen: &[&str], out: &Path, as_json: bool) -> Result<u8> {
+    // What a sweep tokenised already serves here, too; a dry run itself leaves nothing behind.
+    let temporary = tempfile::tempdir().context("a temporary folder")?;
+    let cache = match cache(out) {
+        cache if cache.is_dir() => cache,
+        _ => temporary.path().to_path_buf(),
+    };
+    let costs = study.prepare(&cache)?;
+    let first = study.trials.iter().find(|trial| !trial.is_base());
+    let speed = match first {
+        Some(trial) => Some(
+            Speed::measure(&trial.spec, &cache)
+                .map_err(|e| anyhow::anyhow!("trial {}: {e}", trial.name))?,
+        ),
+        None => None,
+    };
+    let trials: Vec<(&Trial, Cost)> = study
+        .trials
+        .iter()
+        .zip(costs)
+        .filter(|(trial, _)| chosen.contains(&trial.key.as_str()))
+        .collect();
+    let seconds = |cost: &Cost| speed.map(|speed| speed.seconds(cost));
+    if as_json {
+        let rows = trials.iter().map(|(trial, cost)| {
+            json!({
+                "key": trial.key,
+                "name": trial.name,
+                "arm": trial.arm,
+                "seed": trial.spec.seed,
+                "status": TrialFolder::new(out, &trial.key).state(),
+                "cost": cost,
+                "seconds": seconds(cost),
+            })
+        });
+        let all = json!({
+            "study": study.name(),
+            "reduced": study.reduced,
+            "results": out,
+            "backend": study.backend,
+            "speed": speed,
+            "trials": rows.collect::<Vec<_>>(),
+        });
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(super::OK);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "key", "name", "status", "tokens", "scored", "FLOPs", "time", "memory",
+    ]);
+    for column in 3..8 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut total = (0u64, 0.0, 0.0);
+    for (trial, cost) in &trials {
+        let flops = cost.train_flops + cost.score_flops;
+        let state = TrialFolder::new(out, &trial.key).state();
+        table.add_row([
+            trial.key.clone(),
+            trial.name.clone(),
+            format!("{state:?}").to_lowercase(),
+            cost.train_tokens.to_string(),
+            (cost.score_tokens + cost.generated_tokens).to_string(),
+            format!("{flops:.2e}"),
+            seconds(cost).map_or(String::new(), |s| format!("{s:.0} s")),
+            format!("{:.0} MiB", cost.memory_bytes as f64 / f64::from(1 << 20)),
+        ]);
+        total.0 += cost.train_tokens;
+        total.1 += flops;
+        total.2 += seconds(cost).unwrap_or_default();
+    }
+    println!("{}, to {}", study.name(), out.display());
+    println!("{}", table.trim_fmt());
+    let (tokens, flops, time) = total;
+    println!(
+        "{} trials: {tokens} tokens, {flops:.2e} FLOPs, about {:.1} minutes",
+        trials.len(),
+        time / 60.0
+    );
+    if let Some(speed) = speed {
+        println!(
+            "time: at {:.1} GFLOP/s of training, {:.1} of reading and {:.1} ms a generated token, measured \
+             just now on one sequence; --jobs shares the cores",
+            speed.train_flops / 1e9,
+            speed.score_flops / 1e9,
+            speed.token_seconds * 1e3
+        );
+    }
+    Ok(super::OK)
+}

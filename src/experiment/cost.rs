@@ -1,0 +1,220 @@
+//! What a trial costs, known before it runs: tokens, FLOPs, memory, time.
+use super::{TrialSpec, check};
+use crate::{
+    evals::{Estimate, spec::TaskSpec},
+    model::{LlamaConfig, generate},
+    ops::Env,
+    parallel::Ranks,
+    train::{StageSpec, Stepper},
+};
+use serde::Serialize;
+use std::{path::Path, time::Instant};
+
+/// What one trial costs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Cost {
+    /// Tokens that it trains on.
+    pub train_tokens: u64,
+    /// FLOPs of training: a token costs 6 × weights in products + 6 × layers × dim × context.
+    pub train_flops: f64,
+    /// Tokens that the evaluation reads.
+    pub score_tokens: u64,
+    /// FLOPs of reading and generating them: a third of training on them.
+    pub score_flops: f64,
+    /// Tokens that it generates one after the other, at most.
+    pub generated_tokens: u64,
+    /// Bytes of weights, gradients, moments and activations at the peak, estimated.
+    pub memory_bytes: u64,
+}
+
+/// Bytes of program, tokenizer and buffers beside the model.
+const PROCESS: usize = 64 << 20;
+
+/// The cost of a trial on a model of this configuration.
+pub(super) fn of(trial: &TrialSpec, config: &LlamaConfig, estimate: Estimate) -> Cost {
+    let flops = |stage: &StageSpec| {
+        stage.trained_tokens() as f64 * config.train_flops_per_token(stage.context)
+    };
+    let longest = longest_scored(trial);
+    let scored = (estimate.prefill + estimate.generated) as f64;
+    let train = trial
+        .stage
+        .iter()
+        .map(|stage| training_bytes(stage, config))
+        .max();
+    let memory = train.unwrap_or(0).max(scoring_bytes(longest, config)) + PROCESS;
+    Cost {
+        train_tokens: trial.stage.iter().map(StageSpec::trained_tokens).sum(),
+        train_flops: trial.stage.iter().map(flops).sum(),
+        score_tokens: estimate.prefill as u64,
+        score_flops: scored * config.train_flops_per_token(longest) / 3.0,
+        generated_tokens: estimate.generated as u64,
+        memory_bytes: memory as u64,
+    }
+}
+
+/// The longest context of the evaluation.
+fn longest_scored(trial: &TrialSpec) -> usize {
+    let length = |task: &TaskSpec| match task {
+        TaskSpec::Passkey(spec) => spec.lengths.iter().copied().max().unwrap_or(0),
+        TaskSpec::LongLoss(spec) => spec.context,
+        TaskSpec::Completion(spec) => spec.prefix,
+    };
+    trial.evals.task.iter().map(length).max().unwrap_or(0)
+}
+
+/// f32 weight, gradient and two moments, and what one pass keeps for its backward.
+fn training_bytes(stage: &StageSpec, config: &LlamaConfig) -> usize {
+    let (dim, ff) = (config.hidden_size, config.intermediate_size);
+    let q = config.num_attention_heads * config.head_dim;
+    let kv = config.num_key_value_heads * config.head_dim;
+    let rows = stage
+        .micro_batch
+        .unwrap_or(stage.sequences())
+        .min(stage.sequences());
+    let tokens = rows * stage.context;
+    // A block keeps its input, q, k, v, o, lse, the middle, gate and up; its backward makes as many
+    // gradients.
+    let block = 2 * dim + 2 * q + 2 * kv + config.num_attention_heads + 2 * ff;
+    let kept = match stage.recompute {
+        true => config.num_hidden_layers * dim + block,
+        false => config.num_hidden_layers * block,
+    };
+    4 * (4 * config.num_parameters() + tokens * (kept + block))
+}
+
+/// Weights, and keys and values of a batch of rows.
+fn scoring_bytes(length: usize, config: &LlamaConfig) -> usize {
+    let kv = 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers;
+    4 * (config.num_parameters() + ROWS * length * kv)
+}
+
+/// Rows that an evaluation runs together, about.
+const ROWS: usize = 8;
+
+/// How fast this machine is on a study's model, measured on one sequence of its first stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Speed {
+    /// FLOPs a second of training.
+    pub train_flops: f64,
+    /// FLOPs a second of reading a text.
+    pub score_flops: f64,
+    /// Seconds of generating a token in one row.
+    pub token_seconds: f64,
+}
+
+impl Speed {
+    /// Trains one sequence, reads it and generates some tokens, each once to warm up and once measured.
+    ///
+    /// # Errors
+    /// What kept the model from running.
+    pub fn measure(trial: &TrialSpec, cache: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+        let env = Env::cpu();
+        let checkpoint = trial.base.load(&env)?;
+        let mut config = checkpoint.model.config.clone();
+        let plan = check::plan(trial, &config, &checkpoint.tokenizer, cache)?;
+        let ropes = check::ropes(&trial.stage, &config).map_err(|(_, e)| e)?;
+        if let Some(rope) = ropes.into_iter().next() {
+            config.rope = rope;
+        }
+        let mut model = checkpoint.model;
+        model.config.rope = config.rope.clone();
+        let row = plan.batch(0, 0)?.rows(0, 1);
+        let flops = row.tokens as f64 * config.train_flops_per_token(row.tokens);
+
+        let timed = |work: &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>| {
+            work()?;
+            let began = Instant::now();
+            work()?;
+            Ok::<f64, Box<dyn std::error::Error>>(began.elapsed().as_secs_f64())
+        };
+        let read = timed(&mut || {
+            generate::log_probs(&env, &model, &row.ids)?;
+            Ok(())
+        })?;
+        let prompt = vec![row.ids[..1].to_vec()];
+        let made = timed(&mut || {
+            generate::greedy(&env, &model, &prompt, MEASURED_TOKENS, &[])?;
+            Ok(())
+        })?;
+        let table = model.rope_table(&env, row.tokens)?;
+        let state = Stepper::new(&env, model, Ranks::solo())?;
+        let trained = timed(&mut || {
+            state.accumulate(&row, &table, 1, trial.stage[0].recompute)?;
+            Ok(())
+        })?;
+        Ok(Speed {
+            train_flops: flops / trained,
+            score_flops: flops / 3.0 / read,
+            token_seconds: made / MEASURED_TOKENS as f64,
+        })
+    }
+
+    /// Seconds that a trial takes at this speed.
+    pub fn seconds(&self, cost: &Cost) -> f64 {
+        let (read, made) = (cost.score_tokens as f64, cost.generated_tokens as f64);
+        let reading = cost.score_flops * read / (read + made).max(1.0);
+        // Rows are generated together, and a row more costs little.
+        let generating = made / ROWS as f64 * self.token_seconds;
+        cost.train_flops / self.train_flops + reading / self.score_flops + generating
+    }
+}
+
+/// Tokens that are generated to measure the speed.
+const MEASURED_TOKENS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Folder;
+    use super::*;
+
+    #[test]
+    fn costs_follow_from_the_stages_and_the_model() {
+        let folder = Folder::new();
+        let trial = &folder.study(false).unwrap().trials[1];
+        let config = trial.spec.base.config().unwrap();
+        let cost = of(
+            &trial.spec,
+            &config,
+            Estimate {
+                prefill: 900,
+                generated: 100,
+            },
+        );
+        // 2 blocks of 4 · 32² − 2 · 32 · 16 (grouped) + 3 · 32 · 64 weights, and the head.
+        let products = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64) + 384 * 32;
+        assert_eq!(
+            cost.train_flops,
+            5120.0 * 6.0 * (products + 2 * 32 * 64) as f64
+        );
+        assert_eq!(
+            cost.score_flops,
+            1000.0 * 2.0 * (products + 2 * 32 * 256) as f64
+        );
+        assert_eq!((cost.score_tokens, cost.generated_tokens), (900, 100));
+        let mut stage = trial.spec.stage[0].clone();
+        stage.context = 4096;
+        stage.batch_tokens = None;
+        let whole = training_bytes(&stage, &config);
+        stage.recompute = true;
+        assert!(training_bytes(&stage, &config) < whole);
+    }
+
+    #[test]
+    fn the_speed_is_measured() {
+        let folder = Folder::new();
+        let trial = &folder.study(false).unwrap().trials[1];
+        let speed = Speed::measure(&trial.spec, &folder.path().join("cache")).unwrap();
+        let config = trial.spec.base.config().unwrap();
+        let cost = of(
+            &trial.spec,
+            &config,
+            Estimate {
+                prefill: 900,
+                generated: 100,
+            },
+        );
+        let seconds = speed.seconds(&cost);
+        assert!(seconds > 1e-4 && seconds < 600.0, "{seconds} {speed:?}");
+    }
+}

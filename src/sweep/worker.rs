@@ -1,0 +1,268 @@
+//! The worker: one trial from the base's weights to its published result.
+use super::{Phase, Published, Result, TrialFolder, Update, io, progress::Throttle};
+use crate::{
+    checkpoint,
+    evals::{RecordLog, Subject, Suite},
+    experiment::{Trial, plan, ropes},
+    model::Decoder,
+    ops::Env,
+    train,
+};
+use std::{
+    fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// How often training writes its snapshot.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(15);
+
+/// Exit code of a worker whose trial another one is at (EX_TEMPFAIL).
+pub const BUSY: i32 = 75;
+
+/// What came of a trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its result is published.
+    Done,
+    /// Its failure is published, with this reason.
+    Failed(String),
+    /// Another worker is at it.
+    Busy,
+}
+
+impl Outcome {
+    pub(super) const FAILED: i32 = 1;
+
+    /// The worker's exit code.
+    pub fn code(&self) -> i32 {
+        match self {
+            Outcome::Done => 0,
+            Outcome::Failed(_) => Self::FAILED,
+            Outcome::Busy => BUSY,
+        }
+    }
+}
+
+type Work<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Runs a trial in its folder, going on from what an earlier worker left, and publishes what comes of it.
+/// `report` hears where it stands; where that fails nobody waits for the trial any more, and it ends.
+///
+/// # Errors
+/// When the trial's folder cannot be written.
+pub fn run(
+    results: &Path,
+    cache: &Path,
+    trial: &Trial,
+    mut report: impl FnMut(&Update) -> std::io::Result<()>,
+) -> Result<Outcome> {
+    let folder = TrialFolder::new(results, &trial.key);
+    folder.create(trial)?;
+    let Some(_lock) = folder.lock()? else {
+        return Ok(Outcome::Busy);
+    };
+    if folder.published()?.is_some() {
+        folder.clean_up()?;
+        return Ok(Outcome::Done);
+    }
+    let mut telling = Telling {
+        folder: &folder,
+        report: &mut report,
+        often: Throttle::new(Duration::from_millis(200)),
+        seldom: Throttle::new(Duration::from_secs(1)),
+        gone: false,
+    };
+    telling.tell(&Update::new(Phase::Load, 0, 0))?;
+    let worked = catch_unwind(AssertUnwindSafe(|| {
+        work(&folder, cache, trial, &mut telling)
+    }));
+    let reason = match worked {
+        Ok(Ok(published)) => {
+            folder.publish(&published)?;
+            return Ok(Outcome::Done);
+        }
+        Ok(Err(error)) => chain(error.as_ref()),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or(panic.downcast_ref::<&str>().copied());
+            format!("the worker panicked: {}", said.unwrap_or("without a word"))
+        }
+    };
+    folder.publish_failure(&reason)?;
+    Ok(Outcome::Failed(reason))
+}
+
+/// An error and its causes in one line; a cause that the error already says is not said again.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !line.contains(&said) {
+            line = format!("{line}: {said}");
+        }
+        cause = next.source();
+    }
+    line.replace('\n', "; ")
+}
+
+/// Tells the sweep often and `status` seldom where the trial stands.
+struct Telling<'a> {
+    folder: &'a TrialFolder,
+    report: &'a mut dyn FnMut(&Update) -> std::io::Result<()>,
+    often: Throttle,
+    seldom: Throttle,
+    gone: bool,
+}
+
+impl Telling<'_> {
+    fn tell(&mut self, update: &Update) -> Result<()> {
+        let last = update.done == update.total;
+        if self.seldom.ready() || last {
+            self.folder.note(update)?;
+        }
+        if self.often.ready() || last {
+            self.gone |= (self.report)(update).is_err();
+        }
+        Ok(())
+    }
+}
+
+fn work(
+    folder: &TrialFolder,
+    cache: &Path,
+    trial: &Trial,
+    telling: &mut Telling,
+) -> Work<Published> {
+    let env = Env::cpu();
+    let base = trial.spec.base.load(&env)?;
+    let tokenizer = base.tokenizer;
+    let mut published = Published {
+        key: trial.key.clone(),
+        name: trial.name.clone(),
+        tokens: 0,
+        final_loss: None,
+        losses: Vec::new(),
+        train_seconds: 0.0,
+        score_seconds: 0.0,
+        peak_memory_bytes: None,
+        rope: String::new(),
+        records: String::new(),
+    };
+    let mut model = base.model;
+    if !trial.is_base() {
+        let trained = train(&env, model, &tokenizer, folder, cache, trial, telling)?;
+        published.tokens = trained.tokens;
+        published.final_loss = Some(trained.final_loss());
+        published.train_seconds = trained.seconds;
+        published.losses = trained.losses;
+        model = trained.model;
+        checkpoint::save(&folder.checkpoint(), &model, &tokenizer)?;
+    }
+    let config = &model.config;
+    let context = config.max_position_embeddings;
+    published.rope = config.rope.identity(config.head_dim, context, context)?;
+    let began = Instant::now();
+    score(&env, &model, &tokenizer, folder, trial, telling)?;
+    published.score_seconds = began.elapsed().as_secs_f64();
+    published.records = hash(&folder.records())?;
+    published.peak_memory_bytes = peak_memory();
+    Ok(published)
+}
+
+fn train(
+    env: &Env,
+    model: Decoder,
+    tokenizer: &tokenizers::Tokenizer,
+    folder: &TrialFolder,
+    cache: &Path,
+    trial: &Trial,
+    telling: &mut Telling,
+) -> Work<train::Outcome> {
+    let spec = &trial.spec;
+    let optimizer = spec
+        .optimizer
+        .as_ref()
+        .ok_or("the trial has no optimizer")?;
+    let plan = plan(spec, &model.config, tokenizer, cache)?;
+    let ropes = ropes(&spec.stage, &model.config).map_err(|(_, e)| e)?;
+    let snapshot = folder.snapshot();
+    let run = train::Run {
+        stages: &spec.stage,
+        optimizer,
+        ropes: &ropes,
+        plan: &plan,
+        snapshot: &snapshot,
+        snapshot_every: SNAPSHOT_EVERY,
+    };
+    let mut told = Ok(());
+    let outcome = train::run(env, model, &run, |progress| {
+        let update = Update {
+            phase: Phase::Train,
+            done: progress.step,
+            total: progress.steps,
+            rate: Some(progress.tokens_per_second),
+            loss: Some(progress.loss),
+        };
+        if told.is_ok() {
+            told = telling.tell(&update);
+        }
+        end_alone(telling);
+    })?;
+    told?;
+    Ok(outcome)
+}
+
+fn score(
+    env: &Env,
+    model: &Decoder,
+    tokenizer: &tokenizers::Tokenizer,
+    folder: &TrialFolder,
+    trial: &Trial,
+    telling: &mut Telling,
+) -> Work<()> {
+    let suite = Suite::load(&trial.spec.evals, tokenizer)?;
+    let (mut log, finished) = RecordLog::open(&folder.records())?;
+    let mut told = Ok(());
+    suite.run(&Subject { env, model }, finished, &mut |new, progress| {
+        log.append(new)?;
+        let (done, total) = (progress.done as u64, progress.items as u64);
+        if told.is_ok() {
+            told = telling.tell(&Update::new(Phase::Score, done, total));
+        }
+        end_alone(telling);
+        Ok(())
+    })?;
+    told?;
+    let path = folder.records();
+    File::open(&path)
+        .and_then(|file| file.sync_all())
+        .map_err(io(&path))?;
+    Ok(())
+}
+
+/// Ends the process when the sweep that started it is gone: as if it had been killed, so that the trial
+/// goes on from its snapshot another time.
+fn end_alone(telling: &Telling) {
+    if telling.gone {
+        std::process::exit(BUSY);
+    }
+}
+
+/// Hash of a file.
+pub(super) fn hash(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(io(path))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+/// This process's largest resident memory so far, in bytes.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
