@@ -35,6 +35,10 @@ fn text_field() -> String {
     "text".into()
 }
 
+fn twice() -> usize {
+    2
+}
+
 /// Which part of a crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -49,13 +53,19 @@ pub enum Part {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Generator {
-    /// A segment of random tokens, and the same segment again.
+    /// A segment of random tokens, repeated.
     Copy {
         documents: usize,
         seed: u64,
         /// Tokens of the segment, drawn between these.
         min_tokens: usize,
         max_tokens: usize,
+        /// Draw from the tokenizer's first ids alone, so many; from all where it is not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vocabulary: Option<usize>,
+        /// How often the segment stands there.
+        #[serde(default = "twice")]
+        times: usize,
     },
     /// Facts with digits among other sentences, and questions for them.
     Lookup {

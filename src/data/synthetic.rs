@@ -22,6 +22,8 @@ pub(super) fn documents(generator: &Generator, tokenizer: &Tokenizer) -> Result<
             seed,
             min_tokens,
             max_tokens,
+            vocabulary,
+            times,
         } => {
             let special: Vec<u32> = tokenizer
                 .get_added_tokens_decoder()
@@ -30,6 +32,7 @@ pub(super) fn documents(generator: &Generator, tokenizer: &Tokenizer) -> Result<
                 .collect();
             let ids: Vec<u32> = (0..tokenizer.get_vocab_size(true) as u32)
                 .filter(|id| !special.contains(id))
+                .take(vocabulary.unwrap_or(usize::MAX))
                 .collect();
             if ids.is_empty() {
                 return Err(Error::Tokenizer("has no ids to copy".into()));
@@ -41,7 +44,7 @@ pub(super) fn documents(generator: &Generator, tokenizer: &Tokenizer) -> Result<
                     let segment: Vec<u32> = (0..n)
                         .map(|_| ids[rng.random_range(0..ids.len())])
                         .collect();
-                    segment.repeat(2)
+                    segment.repeat(*times)
                 })
                 .collect())
         }
@@ -92,11 +95,14 @@ mod tests {
             seed: 3,
             min_tokens: 4,
             max_tokens: 9,
+            vocabulary: Some(40),
+            times: 2,
         };
         for ids in documents(&copy, &tokenizer).unwrap() {
             let (first, second) = ids.split_at(ids.len() / 2);
             assert_eq!(first, second);
-            assert!((4..=9).contains(&first.len()) && !ids.contains(&0));
+            assert!((4..=9).contains(&first.len()));
+            assert!(ids.iter().all(|id| (1..=40).contains(id)));
         }
     }
 }

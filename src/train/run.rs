@@ -106,7 +106,7 @@ pub fn run(
             kept.losses.push(done.loss);
             tokens_here += per_step;
             kept.seconds = before + began.elapsed().as_secs_f64();
-            check_explosion(&kept.losses, step)?;
+            check_explosion(&kept.losses[first as usize..], step)?;
             report(Progress {
                 stage: index,
                 step: step + 1,
@@ -135,7 +135,7 @@ pub fn run(
     })
 }
 
-/// The mean over the last steps against the lowest such mean: a function of the losses alone, so that a
+/// The mean over the stage's last steps (another stage may have other data) against the lowest such mean: a function of the losses alone, so that a
 /// resumed run judges as one that was not interrupted.
 fn check_explosion(losses: &[f64], step: u64) -> Result<()> {
     if losses.len() < 2 * FINAL_STEPS || !losses.len().is_multiple_of(FINAL_STEPS) {
