@@ -234,7 +234,7 @@ impl TrialFolder {
         let n = numbered(&self.path, "interrupted", &json(&failure))?;
         let failed = n >= MAX_INTERRUPTIONS;
         if failed {
-            self.publish_failure(&format!("{reason}, for the {n}rd time"))?;
+            self.publish_failure(&format!("{reason}, {n} times"))?;
         }
         Ok(failed)
     }

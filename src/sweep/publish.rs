@@ -1,7 +1,7 @@
 //! Files that are there whole or not at all.
 use super::{Result, io};
-use std::{fs, io::Write, path::Path};
-use tempfile::NamedTempFile;
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
+use tempfile::{Builder, NamedTempFile};
 
 /// Publishes a file once: written under another name, synced, then linked. False where it was there
 /// before; it then stays as it was.
@@ -41,7 +41,10 @@ pub(super) fn count(folder: &Path, stem: &str) -> usize {
 
 fn written(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut temporary = NamedTempFile::new_in(folder).map_err(io(folder))?;
+    // As readable as any other file: temporary files are their owner's alone.
+    let permissions = fs::Permissions::from_mode(0o666);
+    let temporary = Builder::new().permissions(permissions).tempfile_in(folder);
+    let mut temporary = temporary.map_err(io(folder))?;
     temporary.write_all(bytes).map_err(io(path))?;
     temporary.as_file().sync_all().map_err(io(path))?;
     Ok(temporary)
