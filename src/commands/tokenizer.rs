@@ -21,7 +21,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let text = std::fs::read_to_string(&arguments.study).with_context(|| path.to_string())?;
     let study: StudySpec = toml::from_str(&text).with_context(|| path.to_string())?;
     let mut documents = Vec::new();
-    for source in study.data.iter().filter(|source| source.generator.is_none()) {
+    for source in study
+        .data
+        .iter()
+        .filter(|source| source.generator.is_none())
+    {
         documents.extend(data::documents(source)?);
     }
     let tokenizer = data::train_tokenizer(&documents, arguments.vocab_size)?;
@@ -30,12 +34,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let temporary = tempfile::NamedTempFile::new_in(folder).with_context(|| out.display().to_string())?;
+    let temporary =
+        tempfile::NamedTempFile::new_in(folder).with_context(|| out.display().to_string())?;
     tokenizer
         .save(temporary.path(), false)
         .map_err(|e| anyhow::anyhow!("{}: {e}", out.display()))?;
     temporary.as_file().sync_all()?;
-    temporary.persist(out).with_context(|| out.display().to_string())?;
-    println!("{}: {} ids from {} documents", out.display(), tokenizer.get_vocab_size(true), documents.len());
+    temporary
+        .persist(out)
+        .with_context(|| out.display().to_string())?;
+    println!(
+        "{}: {} ids from {} documents",
+        out.display(),
+        tokenizer.get_vocab_size(true),
+        documents.len()
+    );
     Ok(super::OK)
 }

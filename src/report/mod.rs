@@ -1,1 +1,91 @@
-//! (skeleton)
+//! What a study gives: CSV tables, a figure, the decision, and the table on the terminal.
+mod figure;
+mod terminal;
+
+pub use terminal::table;
+
+use crate::verdict::{Decision, Tables, summarise};
+use serde::Serialize;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// What a report can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path}: {what}")]
+    Format { path: PathBuf, what: String },
+}
+
+/// Result of a report.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Writes `trials.csv`, `scores.csv`, `summary.csv`, `decision.toml` and `figure.svg` to `folder`. Of
+/// these, `trials.csv` alone holds anything that was timed.
+///
+/// # Errors
+/// When a file cannot be written; each is whole or as it was.
+pub fn write(
+    folder: &Path,
+    title: &str,
+    tables: &Tables,
+    decision: Option<&Decision>,
+) -> Result<()> {
+    let summary = summarise(tables);
+    csv(&folder.join("trials.csv"), &tables.trials)?;
+    csv(&folder.join("scores.csv"), &tables.scores)?;
+    csv(&folder.join("summary.csv"), &summary)?;
+    if let Some(decision) = decision {
+        let path = folder.join("decision.toml");
+        let text = toml::to_string(decision).map_err(|e| Error::Format {
+            path: path.clone(),
+            what: e.to_string(),
+        })?;
+        replace(&path, text.as_bytes())?;
+    }
+    let path = folder.join("figure.svg");
+    match figure::draw(title, &summary) {
+        Some(Ok(svg)) => replace(&path, svg.as_bytes()),
+        Some(Err(what)) => Err(Error::Format { path, what }),
+        None => Ok(()),
+    }
+}
+
+fn csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
+    let wrong = |what: String| Error::Format {
+        path: path.to_path_buf(),
+        what,
+    };
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).map_err(|e| wrong(e.to_string()))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| wrong(e.to_string()))?;
+    replace(path, &bytes)
+}
+
+/// Puts `bytes` in the place of a file, whole.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let io = |source| Error::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(io)?;
+    temporary.write_all(bytes).map_err(io)?;
+    temporary.as_file().sync_all().map_err(io)?;
+    temporary.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
