@@ -48,7 +48,11 @@ fn data_that_is_not_there() {
 #[test]
 fn a_context_longer_than_any_document() {
     let work = Work::new();
-    work.replace("study.toml", "\ncontext = 64", "\npacking = \"documents\"\ncontext = 4096");
+    work.replace(
+        "study.toml",
+        "\ncontext = 64",
+        "\npacking = \"documents\"\ncontext = 4096",
+    );
     work.replace("study.toml", "batch_tokens = 128\n", "");
     insta::assert_snapshot!(refused(&work, &[]), @r#"study.toml:9: data.0: data source "prose": packing = "documents" with a context of 4096 asks for longer documents than any here: the longest has 801 tokens; shorten the context or use packing = "concat" (in arm rope=plain)"#);
 }

@@ -7,8 +7,15 @@ use small::Work;
 fn shows_every_trial_and_where_it_stands() {
     let work = Work::new();
     work.replace("study.toml", "seeds = [0, 1]", "seeds = [0]");
-    work.append("study.toml", "\n[[axis]]\nkey = \"optimizer.lr\"\nvalues = [1e-3, 1e6]\n");
-    assert_eq!(work.run(&["--quiet", "sweep", "study.toml", "--only", "*plain*"]).0, 1);
+    work.append(
+        "study.toml",
+        "\n[[axis]]\nkey = \"optimizer.lr\"\nvalues = [1e-3, 1e6]\n",
+    );
+    assert_eq!(
+        work.run(&["--quiet", "sweep", "study.toml", "--only", "*plain*"])
+            .0,
+        1
+    );
     let (code, out, error) = work.run(&["status", "results/small"]);
     assert_eq!((code, error.as_str()), (0, ""));
     insta::with_settings!({filters => vec![
@@ -28,8 +35,12 @@ fn shows_every_trial_and_where_it_stands() {
     });
     let (code, out, _) = work.run(&["status", "results/small", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
-    let states: Vec<&str> =
-        rows.as_array().unwrap().iter().map(|row| row["status"].as_str().unwrap()).collect();
+    let states: Vec<&str> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["status"].as_str().unwrap())
+        .collect();
     assert_eq!(code, 0);
     assert_eq!(states, ["waiting", "done", "failed", "waiting", "waiting"]);
 }

@@ -24,7 +24,10 @@ fn names(records: &[(String, String)]) -> Vec<&str> {
 /// The sweep in the background.
 fn start(work: &Work, arguments: &[&str]) -> Child {
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("harness"));
-    command.current_dir(work.path("")).args(["sweep", "study.toml"]).args(arguments);
+    command
+        .current_dir(work.path(""))
+        .args(["sweep", "study.toml"])
+        .args(arguments);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
@@ -114,12 +117,22 @@ fn a_sweep_gives_the_same_bytes_however_it_is_run() {
     // Again: nothing to do.
     let (code, _, error) = work.run(&["sweep", "study.toml"]);
     assert_eq!(code, 0);
-    assert!(error.contains("5 trials, 5 done") && !error.contains("starts"), "{error}");
+    assert!(
+        error.contains("5 trials, 5 done") && !error.contains("starts"),
+        "{error}"
+    );
 
     for (threads, jobs, out) in [("1", "1", "one"), ("2", "2", "two")] {
         let arguments = ["sweep", "study.toml", "--out", out, "--jobs", jobs];
         let mut command = work.harness(&arguments);
-        assert!(command.env("RAYON_NUM_THREADS", threads).output().unwrap().status.success());
+        assert!(
+            command
+                .env("RAYON_NUM_THREADS", threads)
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
         assert_eq!(work.records(out), records);
     }
 }
@@ -130,7 +143,10 @@ fn a_reduced_run_has_results_of_its_own() {
     assert_eq!(work.run(&["sweep", "study.toml", "--reduced"]).0, 0);
     assert!(!work.path("results/small").exists());
     let names_of_reduced = work.records("results/small-reduced");
-    assert_eq!(names(&names_of_reduced), ["base", "rope=plain,seed=0", "rope=yarn-4,seed=0"]);
+    assert_eq!(
+        names(&names_of_reduced),
+        ["base", "rope=plain,seed=0", "rope=yarn-4,seed=0"]
+    );
     let (code, _, error) = work.run(&["sweep", "study.toml", "--out", "results/small-reduced"]);
     assert_eq!(code, 2);
     assert!(error.contains("reduced was true, is now false"), "{error}");
@@ -139,22 +155,38 @@ fn a_reduced_run_has_results_of_its_own() {
 #[test]
 fn only_what_is_named_runs() {
     let work = Work::new();
-    assert_eq!(work.run(&["sweep", "study.toml", "--only", "*yarn*seed=1"]).0, 0);
-    assert_eq!(names(&work.records("results/small")), ["rope=yarn-4,seed=1"]);
+    assert_eq!(
+        work.run(&["sweep", "study.toml", "--only", "*yarn*seed=1"])
+            .0,
+        0
+    );
+    assert_eq!(
+        names(&work.records("results/small")),
+        ["rope=yarn-4,seed=1"]
+    );
 }
 
 #[test]
 fn a_trial_that_diverges_leaves_its_reason_and_the_others_go_on() {
     let work = Work::new();
     work.replace("study.toml", "seeds = [0, 1]", "seeds = [0]");
-    work.append("study.toml", "\n[[axis]]\nkey = \"optimizer.lr\"\nvalues = [1e6, 1e-3]\n");
+    work.append(
+        "study.toml",
+        "\n[[axis]]\nkey = \"optimizer.lr\"\nvalues = [1e6, 1e-3]\n",
+    );
     let (code, _, error) = work.run(&["sweep", "study.toml"]);
     assert_eq!(code, 1, "{error}");
     assert!(error.contains("failed: diverged at step"), "{error}");
-    let done = ["base", "rope=plain,lr=0.001,seed=0", "rope=yarn-4,lr=0.001,seed=0"];
+    let done = [
+        "base",
+        "rope=plain,lr=0.001,seed=0",
+        "rope=yarn-4,lr=0.001,seed=0",
+    ];
     assert_eq!(names(&work.records("results/small")), done);
     let failures = || {
-        let folders = fs::read_dir(work.path("results/small/trials")).unwrap().flatten();
+        let folders = fs::read_dir(work.path("results/small/trials"))
+            .unwrap()
+            .flatten();
         let files = folders.flat_map(|folder| fs::read_dir(folder.path()).unwrap().flatten());
         let names = files.map(|file| file.file_name().into_string().unwrap());
         let mut names: Vec<String> = names.filter(|name| name.starts_with("failure")).collect();
@@ -166,7 +198,12 @@ fn a_trial_that_diverges_leaves_its_reason_and_the_others_go_on() {
     assert_eq!(work.run(&["sweep", "study.toml"]).0, 1);
     assert_eq!(failures(), ["failure-1.json"; 2]);
     assert_eq!(work.run(&["sweep", "study.toml", "--retry-failed"]).0, 1);
-    let twice = ["failure-1.json", "failure-1.json", "failure-2.json", "failure-2.json"];
+    let twice = [
+        "failure-1.json",
+        "failure-1.json",
+        "failure-2.json",
+        "failure-2.json",
+    ];
     assert_eq!(failures(), twice);
 }
 

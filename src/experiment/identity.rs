@@ -14,7 +14,7 @@ pub const ENGINE_FORMAT: u32 = 1;
 /// What reading a trial's inputs can fail with.
 #[derive(Debug)]
 pub(super) enum Failure {
-    Base(checkpoint::Error),
+    Base(Box<checkpoint::Error>),
     Data(data::Error),
     /// A source of this task.
     Task(String, data::Error),
@@ -58,7 +58,7 @@ impl Contents {
     fn base(&mut self, base: &BaseSpec) -> Result<String, Failure> {
         let name = format!("base {}", base.path);
         self.hash(name, &json!(base), || base.content_hash())
-            .map_err(Failure::Base)
+            .map_err(|e| Failure::Base(Box::new(e)))
     }
 
     fn source(&mut self, of: &str, source: &SourceSpec) -> Result<String, data::Error> {

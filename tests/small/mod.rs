@@ -51,7 +51,9 @@ impl Work {
     pub fn harness(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harness"));
         command.current_dir(self.0.path()).args(arguments);
-        command.env_remove("RUST_LOG").env_remove("RAYON_NUM_THREADS");
+        command
+            .env_remove("RUST_LOG")
+            .env_remove("RAYON_NUM_THREADS");
         command
     }
 
@@ -77,7 +79,10 @@ impl Work {
             let result: serde_json::Value = serde_json::from_str(&result).unwrap();
             let records = fs::read_to_string(folder.join("records.jsonl")).unwrap();
             let losses = result["losses"].to_string();
-            all.push((result["name"].as_str().unwrap().into(), losses + "\n" + &records));
+            all.push((
+                result["name"].as_str().unwrap().into(),
+                losses + "\n" + &records,
+            ));
         }
         all.sort();
         all
