@@ -3,7 +3,7 @@
 //!     cargo bench --bench train_step -- --ctx 16384 --batch 1 [--recompute]
 use clap::Parser;
 use harness::{
-    model::{Batch, Decoder, LlamaConfig},
+    model::{Batch, Decoder, Init, LlamaConfig, Method},
     ops::Env,
     parallel::Ranks,
     train::{OptimizerSpec, Stepper},
@@ -53,7 +53,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .to_string(),
     )?;
     let env = Env::cpu();
-    let mut state = Stepper::new(&env, Decoder::random(&env, &config, 0)?, Ranks::solo())?;
+    let mut state = Stepper::new(
+        &env,
+        Decoder::init(
+            &env,
+            &config,
+            Init {
+                seed: 0,
+                method: Method::Random,
+            },
+        )?,
+        Ranks::solo(),
+    )?;
     let optimizer: OptimizerSpec = toml::from_str("lr = 3e-4\nweight_decay = 0.01")?;
     let table = state.model.rope_table(&env, a.ctx)?;
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);

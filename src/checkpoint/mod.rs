@@ -1,5 +1,5 @@
 //! Weights and tokenizer in and out: folders in Hugging Face's layout.
-use crate::model::{Decoder, LlamaConfig};
+use crate::model::{Decoder, Init, LlamaConfig};
 use crate::ops::Env;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -32,9 +32,9 @@ pub struct BaseSpec {
     /// A folder in Hugging Face's layout, relative to the working folder: `config.json`,
     /// `tokenizer.json` and, unless `init` is said, `model.safetensors`.
     pub path: String,
-    /// Begin from random weights of `config.json`'s shape, drawn with this seed.
+    /// Begin from weights drawn for `config.json`'s shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<u64>,
+    pub init: Option<Init>,
 }
 
 /// A checkpoint in memory.
@@ -116,7 +116,7 @@ impl BaseSpec {
         }
         let path = folder.join(WEIGHTS);
         let model = match self.init {
-            Some(seed) => Decoder::random(env, &config, seed),
+            Some(init) => Decoder::init(env, &config, init),
             None => {
                 let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
                     .map_err(|e| wrong(&path, format!("damaged or no safetensors: {e}")))?;

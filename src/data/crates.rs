@@ -1,5 +1,5 @@
 //! The sources of crates as cargo unpacked them: the same bytes on every machine.
-use super::{Part, Result, SourceSpec, read::File};
+use super::{Error, Part, Result, SourceSpec, read::File};
 use std::path::{Path, PathBuf};
 
 /// The folders under which cargo unpacks crates.
@@ -30,11 +30,14 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
             ));
         };
         let walk = walkdir::WalkDir::new(&folder).sort_by_file_name();
-        for entry in walk
-            .into_iter()
-            .flatten()
-            .filter(|e| e.file_type().is_file())
-        {
+        for entry in walk {
+            let entry = entry.map_err(|e| Error::File {
+                path: folder.display().to_string(),
+                what: e.to_string(),
+            })?;
+            if !entry.file_type().is_file() {
+                continue;
+            }
             let path = entry.into_path();
             let extension = path
                 .extension()

@@ -1,5 +1,6 @@
 //! Data: read, tokenize, mix, pack. The order of the data is a pure function of the plan and the step.
 mod crates;
+mod encode;
 mod lookup;
 mod mix;
 mod plan;

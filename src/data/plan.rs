@@ -49,9 +49,13 @@ struct Source {
     name: String,
     shard: Shard,
     seed: u64,
-    /// The last epochs that were asked for; what they hold is a function of seed, name and number.
-    epochs: Mutex<Vec<(u64, Arc<Epoch>)>>,
+    /// The last epochs that were asked for, by number and least document; what they hold is a function
+    /// of these, seed and name.
+    epochs: Mutex<Vec<Kept>>,
 }
+
+/// An epoch by its number and the length of the shortest document in it.
+type Kept = ((u64, u64), Arc<Epoch>);
 
 /// One pass through a source.
 #[derive(Debug)]
@@ -67,14 +71,19 @@ struct Stage {
     spec: PlanStage,
     /// For each sequence its source and which of the source's sequences in this stage it is.
     sequences: Vec<(u16, u32)>,
-    /// Where each source's stream stands when the stage begins.
+    /// Where each source's stream stands when the stage begins: at which token, or, when documents are
+    /// packed, at which document.
     cursors: Vec<u64>,
+    /// How many documents of each source are long enough, when documents are packed.
+    eligible: Vec<u64>,
 }
 
 impl Source {
-    fn epoch(&self, number: u64) -> Arc<Epoch> {
+    /// Epoch `number` of the documents of `least` tokens and more.
+    fn epoch(&self, number: u64, least: u64) -> Arc<Epoch> {
         let mut kept = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, epoch)) = kept.iter().find(|(n, _)| *n == number) {
+        let asked = (number, least);
+        if let Some((_, epoch)) = kept.iter().find(|(kept, _)| *kept == asked) {
             return Arc::clone(epoch);
         }
         let key = format!("order/{}/{}/{number}", self.seed, self.name);
@@ -83,6 +92,7 @@ impl Source {
         for i in (1..order.len()).rev() {
             order.swap(i, rng.random_range(0..=i));
         }
+        order.retain(|&d| self.shard.length(d as usize) >= least);
         let mut starts = Vec::with_capacity(order.len() + 1);
         let mut at = 0;
         for &document in &order {
@@ -94,7 +104,7 @@ impl Source {
         if kept.len() >= 2 {
             kept.remove(0);
         }
-        kept.push((number, Arc::clone(&epoch)));
+        kept.push((asked, Arc::clone(&epoch)));
         epoch
     }
 
@@ -105,7 +115,7 @@ impl Source {
         let (mut number, mut inner) = (at / total, at % total);
         let (mut ids, mut starts) = (Vec::with_capacity(n), Vec::with_capacity(n));
         while ids.len() < n {
-            let epoch = self.epoch(number);
+            let epoch = self.epoch(number, 0);
             let first = epoch.starts.partition_point(|&s| s <= inner) - 1;
             for (i, &document) in epoch.order.iter().enumerate().skip(first) {
                 let tokens = self.shard.document(document as usize);
@@ -124,19 +134,19 @@ impl Source {
         (ids, starts)
     }
 
-    /// The first `n` tokens of the stream's document number `at` among those of `n` tokens and more.
-    fn document(&self, at: u64, n: usize) -> Vec<u32> {
-        let long = |&&d: &&u32| self.shard.length(d as usize) >= n as u64;
-        let count = (0..self.shard.len() as u32).filter(|d| long(&d)).count() as u64;
-        let epoch = self.epoch(at / count.max(1));
-        let chosen = epoch
-            .order
-            .iter()
-            .filter(long)
-            .nth((at % count.max(1)) as usize);
-        chosen.map_or(Vec::new(), |&d| {
-            self.shard.document(d as usize)[..n].to_vec()
-        })
+    /// The first `n` tokens of the stream's document number `at` among the `eligible` ones of `n` tokens
+    /// and more.
+    fn document(&self, at: u64, n: usize, eligible: u64) -> Vec<u32> {
+        let epoch = self.epoch(at / eligible, n as u64);
+        let chosen = epoch.order[(at % eligible) as usize];
+        self.shard.document(chosen as usize)[..n].to_vec()
+    }
+
+    /// How many documents have `n` tokens or more.
+    fn eligible(&self, n: u64) -> u64 {
+        (0..self.shard.len())
+            .filter(|&i| self.shard.length(i) >= n)
+            .count() as u64
     }
 
     fn longest(&self) -> u64 {
@@ -163,7 +173,8 @@ impl Plan {
                 epochs: Mutex::default(),
             })
             .collect();
-        let mut cursors = vec![0u64; sources.len()];
+        // Tokens and documents taken so far: each packing goes on where it stopped itself.
+        let mut taken = [vec![0u64; sources.len()], vec![0u64; sources.len()]];
         let mut planned = Vec::new();
         for spec in stages {
             let shares = spec.mix.shares(sources.iter().map(|s| s.name.as_str()))?;
@@ -183,6 +194,14 @@ impl Plan {
                     (s as u16, counts[s] - 1)
                 })
                 .collect();
+            let (cursors, eligible) = match spec.packing {
+                Packing::Concat => (&mut taken[0], Vec::new()),
+                Packing::Documents => {
+                    let least = spec.context as u64 + 1;
+                    let eligible = sources.iter().map(|s| s.eligible(least)).collect();
+                    (&mut taken[1], eligible)
+                }
+            };
             let began = cursors.clone();
             for (cursor, count) in cursors.iter_mut().zip(counts) {
                 *cursor += u64::from(count) * spec.advance();
@@ -191,6 +210,7 @@ impl Plan {
                 spec,
                 sequences,
                 cursors: began,
+                eligible,
             });
         }
         Ok(Plan {
@@ -222,10 +242,14 @@ impl Plan {
         };
         for &(source, ordinal) in &planned.sequences[step as usize * n..(step as usize + 1) * n] {
             let at = planned.cursors[source as usize] + u64::from(ordinal) * spec.advance();
-            let source = &self.sources[source as usize];
+            let which = source as usize;
+            let source = &self.sources[which];
             let (ids, starts) = match spec.packing {
                 Packing::Concat => source.stream(at, context + 1),
-                Packing::Documents => (source.document(at, context + 1), vec![0; context + 1]),
+                Packing::Documents => (
+                    source.document(at, context + 1, planned.eligible[which]),
+                    vec![0; context + 1],
+                ),
             };
             batch.ids.extend_from_slice(&ids[..context]);
             batch.targets.extend_from_slice(&ids[1..]);
@@ -244,18 +268,30 @@ impl Plan {
 
     /// What the whole plan takes from each source.
     pub fn usage(&self) -> Vec<Usage> {
-        let mut tokens = vec![0u64; self.sources.len()];
+        let mut all: Vec<Usage> = self
+            .sources
+            .iter()
+            .map(|source| Usage {
+                name: source.name.clone(),
+                tokens: 0,
+                epochs: 0.0,
+            })
+            .collect();
         for stage in &self.stages {
+            let mut counts = vec![0u64; all.len()];
             for &(source, _) in &stage.sequences {
-                tokens[source as usize] += stage.spec.context as u64;
+                counts[source as usize] += 1;
+            }
+            for (s, count) in counts.into_iter().enumerate().filter(|(_, n)| *n > 0) {
+                let tokens = count * stage.spec.context as u64;
+                all[s].tokens += tokens;
+                all[s].epochs += match stage.spec.packing {
+                    Packing::Concat => tokens as f64 / self.sources[s].shard.tokens() as f64,
+                    Packing::Documents => count as f64 / stage.eligible[s] as f64,
+                };
             }
         }
-        let of = |(source, tokens): (&Source, u64)| Usage {
-            name: source.name.clone(),
-            tokens,
-            epochs: tokens as f64 / source.shard.tokens().max(1) as f64,
-        };
-        self.sources.iter().zip(tokens).map(of).collect()
+        all
     }
 }
 

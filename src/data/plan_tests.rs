@@ -129,6 +129,36 @@ fn whole_documents_only_where_asked() {
 }
 
 #[test]
+fn each_packing_goes_on_where_it_stopped_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let by_documents = |steps| {
+        let mut spec = stage(8, 1, steps, "s0 = 1");
+        spec.packing = Packing::Documents;
+        spec
+    };
+    let concat = |steps| stage(8, 1, steps, "s0 = 1");
+    let all = || sources(folder.path(), &[&[5, 9, 30, 14, 21]]);
+    let mixed = [by_documents(2), concat(3), by_documents(2), concat(2)];
+    let mixed = Plan::new(all(), mixed.to_vec(), 7).unwrap();
+    let alone = |spec| Plan::new(all(), vec![spec], 7).unwrap();
+    let (documents, run) = (alone(by_documents(4)), alone(concat(5)));
+    for step in 0..2 {
+        assert_eq!(
+            mixed.batch(2, step).unwrap(),
+            documents.batch(0, 2 + step).unwrap()
+        );
+        assert_eq!(
+            mixed.batch(3, step).unwrap(),
+            run.batch(0, 3 + step).unwrap()
+        );
+    }
+    // Four documents of nine tokens and more, each once; and 40 of 84 tokens.
+    let usage = &mixed.usage()[0];
+    assert_eq!(usage.tokens, 72);
+    assert!((usage.epochs - 1.0 - 40.0 / 84.0).abs() < 1e-12);
+}
+
+#[test]
 fn a_damaged_cache_is_made_again() {
     let folder = tempfile::tempdir().unwrap();
     sources(folder.path(), &[&[5, 9]]);
@@ -140,7 +170,11 @@ fn a_damaged_cache_is_made_again() {
         .unwrap()
         .path();
     let whole = fs::read(&shard).unwrap();
-    fs::write(&shard, &whole[..whole.len() - 3]).unwrap();
-    sources(folder.path(), &[&[5, 9]]);
-    assert_eq!(fs::read(&shard).unwrap(), whole);
+    let mut flipped = whole.clone();
+    flipped[50] ^= 1;
+    for damaged in [&whole[..whole.len() - 3], &flipped, &[]] {
+        fs::write(&shard, damaged).unwrap();
+        sources(folder.path(), &[&[5, 9]]);
+        assert_eq!(fs::read(&shard).unwrap(), whole);
+    }
 }

@@ -1,5 +1,5 @@
 //! Tokenised documents in a memory-mapped file, cached by content.
-use super::{Error, Result, SourceSpec, read, source, synthetic};
+use super::{Error, Result, SourceSpec, encode::Encoder, read, source, synthetic};
 use rayon::prelude::*;
 use std::{
     fs,
@@ -9,18 +9,21 @@ use std::{
 use tokenizers::Tokenizer;
 
 /// First bytes of a shard; the number is the format's version.
-const MAGIC: &[u8; 8] = b"hshard01";
+const MAGIC: &[u8; 8] = b"hshard02";
 
 /// A source's documents as token ids, on disk: magic, number of documents and of tokens (u64), the
-/// documents' starts (u64 each, and the end), the tokens (u32). All little-endian.
+/// documents' starts (u64 each, and the end), the tokens (u32), blake3 of all of it. All little-endian.
 #[derive(Debug)]
 pub struct Shard {
     bytes: memmap2::Mmap,
     documents: usize,
 }
 
+/// Bytes of the hash at a shard's end.
+const HASH: usize = 32;
+
 impl Shard {
-    /// Opens a shard and checks its lengths.
+    /// Opens a shard and checks its lengths and its hash.
     fn open(path: &Path) -> Option<Self> {
         let file = fs::File::open(path).ok()?;
         // SAFETY: shards are written under another name and never changed under this one.
@@ -34,10 +37,12 @@ impl Shard {
             .checked_add(1)?
             .checked_mul(8)?
             .checked_add(tokens.checked_mul(4)?)?;
-        let whole = bytes.starts_with(MAGIC) && bytes.len() == length.checked_add(24)?;
+        let whole = bytes.starts_with(MAGIC) && bytes.len() == length.checked_add(24 + HASH)?;
+        if !whole || blake3::hash(&bytes[..24 + length]).as_bytes()[..] != bytes[24 + length..] {
+            return None;
+        }
         let shard = Shard { bytes, documents };
-        let ordered =
-            whole && shard.starts().is_sorted() && shard.starts().last() == Some(&(tokens as u64));
+        let ordered = shard.starts().is_sorted() && shard.starts().last() == Some(&(tokens as u64));
         ordered.then_some(shard)
     }
 
@@ -67,7 +72,9 @@ impl Shard {
 
     /// The ids of document `i`.
     pub fn document(&self, i: usize) -> &[u32] {
-        let all: &[u32] = bytemuck::cast_slice(&self.bytes[24 + (self.documents + 1) * 8..]);
+        let all: &[u32] = bytemuck::cast_slice(
+            &self.bytes[24 + (self.documents + 1) * 8..self.bytes.len() - HASH],
+        );
         &all[self.starts()[i] as usize..self.starts()[i + 1] as usize]
     }
 }
@@ -96,11 +103,12 @@ pub fn prepare(
     if let Some(shard) = Shard::open(&path) {
         return Ok(shard);
     }
+    let encoder = Encoder::new(tokenizer);
     let documents = match &spec.generator {
-        Some(generator) => synthetic::documents(generator, tokenizer)?,
+        Some(generator) => synthetic::documents(generator, &encoder)?,
         None => read::documents(spec)?
             .par_iter()
-            .map(|d| encode(tokenizer, &d.text))
+            .map(|d| encoder.encode(&d.text))
             .collect::<Result<_>>()?,
     };
     let documents: Vec<Vec<u32>> = documents
@@ -117,18 +125,14 @@ pub fn prepare(
     })
 }
 
-pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    match tokenizer.encode_fast(text, false) {
-        Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-        Err(e) => Err(Error::Tokenizer(e.to_string())),
-    }
-}
-
 fn write(path: &PathBuf, documents: &[Vec<u32>]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    let mut out = std::io::BufWriter::new(temporary.as_file_mut());
+    let mut out = Hashing {
+        out: std::io::BufWriter::new(temporary.as_file_mut()),
+        hash: blake3::Hasher::new(),
+    };
     let tokens: u64 = documents.iter().map(|d| d.len() as u64).sum();
     out.write_all(MAGIC)?;
     out.write_all(&(documents.len() as u64).to_le_bytes())?;
@@ -142,9 +146,29 @@ fn write(path: &PathBuf, documents: &[Vec<u32>]) -> std::io::Result<()> {
     for document in documents {
         out.write_all(bytemuck::cast_slice(document))?;
     }
+    let hash = out.hash.finalize();
+    out.write_all(hash.as_bytes())?;
     out.flush()?;
     drop(out);
     temporary.as_file().sync_all()?;
     temporary.persist(path)?;
     Ok(())
+}
+
+/// Writes on and hashes what it wrote.
+struct Hashing<W> {
+    out: W,
+    hash: blake3::Hasher,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.hash.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
 }

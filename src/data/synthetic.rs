@@ -1,9 +1,8 @@
 //! Documents made by seeded generators, as token ids.
-use super::{Error, Generator, Result, lookup, shard::encode};
+use super::{Error, Generator, Result, encode::Encoder, lookup};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use tokenizers::Tokenizer;
 
 /// Changes when a generator's documents do: part of a source's identity.
 pub(super) const VERSION: u32 = 1;
@@ -15,7 +14,8 @@ fn stream(kind: &str, seed: u64, index: usize) -> ChaCha8Rng {
 }
 
 /// All documents of a generator; each is a function of the seed and its number alone.
-pub(super) fn documents(generator: &Generator, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>> {
+pub(super) fn documents(generator: &Generator, encoder: &Encoder) -> Result<Vec<Vec<u32>>> {
+    let tokenizer = encoder.tokenizer();
     match generator {
         Generator::Copy {
             documents,
@@ -58,7 +58,7 @@ pub(super) fn documents(generator: &Generator, tokenizer: &Tokenizer) -> Result<
             .map(|i| {
                 let mut rng = stream("lookup", *seed, i);
                 let words = rng.random_range(*min_words..=*max_words);
-                encode(tokenizer, &lookup::document(&mut rng, words))
+                encoder.encode(&lookup::document(&mut rng, words))
             })
             .collect(),
     }
@@ -80,16 +80,17 @@ mod tests {
             300,
         )
         .unwrap();
+        let encoder = Encoder::new(&tokenizer);
         let lookup = |documents, seed| Generator::Lookup {
             documents,
             seed,
             min_words: 30,
             max_words: 90,
         };
-        let few = documents(&lookup(5, 1), &tokenizer).unwrap();
-        let many = documents(&lookup(9, 1), &tokenizer).unwrap();
+        let few = documents(&lookup(5, 1), &encoder).unwrap();
+        let many = documents(&lookup(9, 1), &encoder).unwrap();
         assert_eq!(few[..], many[..5]);
-        assert_ne!(few, documents(&lookup(5, 2), &tokenizer).unwrap());
+        assert_ne!(few, documents(&lookup(5, 2), &encoder).unwrap());
         let copy = Generator::Copy {
             documents: 20,
             seed: 3,
@@ -98,7 +99,7 @@ mod tests {
             vocabulary: Some(40),
             times: 2,
         };
-        for ids in documents(&copy, &tokenizer).unwrap() {
+        for ids in documents(&copy, &encoder).unwrap() {
             let (first, second) = ids.split_at(ids.len() / 2);
             assert_eq!(first, second);
             assert!((4..=9).contains(&first.len()));

@@ -2,7 +2,7 @@
 use super::super::testing::tokenizer;
 use super::*;
 use crate::evals::{Protocol, RecordLog, SuiteSpec, scores};
-use crate::model::{Decoder, LlamaConfig, generate};
+use crate::model::{Decoder, Init, LlamaConfig, Method, generate};
 use crate::ops::Env;
 use std::fmt::Write;
 
@@ -62,7 +62,15 @@ fn decoder(env: &Env) -> Decoder {
         "max_position_embeddings": 256, "initializer_range": 0.2, "rope_theta": 1000.0,
         "tie_word_embeddings": true}"#,
     );
-    Decoder::random(env, &config.unwrap(), 3).unwrap()
+    Decoder::init(
+        env,
+        &config.unwrap(),
+        Init {
+            seed: 3,
+            method: Method::Random,
+        },
+    )
+    .unwrap()
 }
 
 #[test]

@@ -3,11 +3,9 @@ use super::{
     Batch, Error, LlamaConfig, Param, Result,
     block::{Block, Pass},
 };
-use crate::ops::{Env, attention, cross_entropy, embedding, from_vec, rms_norm, rope};
+use crate::ops::{Env, attention, cross_entropy, embedding, rms_norm, rope};
 use crate::parallel::Ranks;
 use candle_core::Tensor;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 
 /// A Llama-type decoder.
@@ -62,29 +60,8 @@ impl Decoder {
         Self::assemble(config, params)
     }
 
-    /// A decoder with normally distributed weights of standard deviation `initializer_range` (those
-    /// that end a residual branch: divided by √(2·layers), as in GPT-2), a function of `seed` alone.
-    pub fn random(env: &Env, config: &LlamaConfig, seed: u64) -> Result<Self> {
-        let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
-        let mut params = Vec::new();
-        for (name, shape) in config.tensors() {
-            let key = blake3::hash(format!("initial weights/{seed}/{name}").as_bytes());
-            let mut rng = ChaCha8Rng::from_seed(*key.as_bytes());
-            let n: usize = shape.iter().product();
-            let ends_branch = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
-            let std = config.initializer_range * if ends_branch { residual } else { 1.0 };
-            let values = if shape.len() == 1 {
-                vec![1f32; n]
-            } else {
-                (0..n).map(|_| (normal(&mut rng) * std) as f32).collect()
-            };
-            params.push(Param::frozen(&name, from_vec(values, &shape, env)?));
-        }
-        Self::assemble(config, params)
-    }
-
     /// `params` in the order of [`LlamaConfig::tensors`].
-    fn assemble(config: &LlamaConfig, params: Vec<Param>) -> Result<Self> {
+    pub(super) fn assemble(config: &LlamaConfig, params: Vec<Param>) -> Result<Self> {
         let mut params = params.into_iter();
         let mut next = || {
             params.next().ok_or_else(|| Error::Tensor {
@@ -220,11 +197,4 @@ impl Decoder {
         }
         Ok(loss)
     }
-}
-
-/// A normally distributed number (Box and Muller).
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    let u: f64 = 1.0 - rng.random::<f64>();
-    let v: f64 = rng.random();
-    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }

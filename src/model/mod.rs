@@ -5,6 +5,7 @@ pub mod cache;
 pub mod config;
 pub mod decoder;
 pub mod generate;
+pub mod init;
 pub mod param;
 pub mod rope;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 pub use batch::Batch;
 pub use config::LlamaConfig;
 pub use decoder::Decoder;
+pub use init::{Init, Method};
 pub use param::Param;
 pub use rope::{Rope, RopeSpec};
 

@@ -149,7 +149,15 @@ fn loss_and_every_gradient_agree_with_candles_graph() {
         r#", "tie_word_embeddings": false"#,
     ] {
         let c = config(extra);
-        let mut model = Decoder::random(&env, &c, 1).unwrap();
+        let mut model = Decoder::init(
+            &env,
+            &c,
+            Init {
+                seed: 1,
+                method: Method::Random,
+            },
+        )
+        .unwrap();
         model.train(&env).unwrap();
         let batch = batch(150);
         let table = model.rope_table(&env, 150).unwrap();
@@ -188,7 +196,15 @@ fn loss_and_every_gradient_agree_with_candles_graph() {
 #[test]
 fn a_token_is_scored_the_same_in_any_chunks_and_company() {
     let env = Env::cpu();
-    let model = Decoder::random(&env, &config(""), 2).unwrap();
+    let model = Decoder::init(
+        &env,
+        &config(""),
+        Init {
+            seed: 2,
+            method: Method::Random,
+        },
+    )
+    .unwrap();
     let n = 200;
     let table = model.rope_table(&env, n).unwrap();
     let rows = [ids(1, n, 61), ids(2, n, 61), ids(3, n, 61)];
@@ -245,7 +261,15 @@ fn generation_does_not_depend_on_the_batch() {
         "",
         r#", "rope_scaling": {"type": "dynamic", "factor": 4.0}, "max_position_embeddings": 16"#,
     ] {
-        let model = Decoder::random(&env, &config(rope), 3).unwrap();
+        let model = Decoder::init(
+            &env,
+            &config(rope),
+            Init {
+                seed: 3,
+                method: Method::Random,
+            },
+        )
+        .unwrap();
         let prompts = vec![ids(1, 30, 61), ids(2, 7, 61), ids(3, 130, 61)];
         let together = generate::greedy(&env, &model, &prompts, 12, &[5, 9]).unwrap();
         for (prompt, want) in prompts.iter().zip(&together) {
@@ -267,7 +291,15 @@ fn generation_does_not_depend_on_the_batch() {
 #[test]
 fn log_probs_are_those_of_the_training_loss() {
     let env = Env::cpu();
-    let mut model = Decoder::random(&env, &config(""), 4).unwrap();
+    let mut model = Decoder::init(
+        &env,
+        &config(""),
+        Init {
+            seed: 4,
+            method: Method::Random,
+        },
+    )
+    .unwrap();
     let row = ids(8, 141, 61);
     let scored = generate::log_probs(&env, &model, &row).unwrap();
     let total: f64 = scored.iter().map(|&l| -f64::from(l)).sum();
@@ -295,7 +327,15 @@ fn a_missing_or_misshapen_tensor_is_named() {
     let env = Env::cpu();
     let c = config("");
     let tensors = || -> HashMap<String, Tensor> {
-        let model = Decoder::random(&env, &c, 1).unwrap();
+        let model = Decoder::init(
+            &env,
+            &c,
+            Init {
+                seed: 1,
+                method: Method::Random,
+            },
+        )
+        .unwrap();
         model
             .params()
             .iter()

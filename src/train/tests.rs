@@ -1,6 +1,6 @@
 //! The step over ranks and micro-batches, and from a snapshot.
 use super::*;
-use crate::model::{Batch, Decoder, LlamaConfig};
+use crate::model::{Batch, Decoder, Init, LlamaConfig, Method};
 use crate::ops::testing::{norm_error, normal, wide};
 use crate::ops::{Env, to_vec};
 use crate::parallel::Ranks;
@@ -11,7 +11,15 @@ fn model(env: &Env) -> Decoder {
         "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 256, "initializer_range": 0.1, "tie_word_embeddings": true}"#,
     );
-    Decoder::random(env, &config.unwrap(), 1).unwrap()
+    Decoder::init(
+        env,
+        &config.unwrap(),
+        Init {
+            seed: 1,
+            method: Method::Random,
+        },
+    )
+    .unwrap()
 }
 
 /// Four sequences of 144 tokens with documents of mixed length.
