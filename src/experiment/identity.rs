@@ -152,7 +152,12 @@ mod tests {
         assert_ne!(same, key(&folder, "c", &|_| {}));
         assert_ne!(same, key(&folder, "b", &|t| t.seed = Some(7)));
         assert_ne!(same, key(&folder, "b", &|t| t.stage[0].recompute = true));
-        assert_ne!(same, key(&folder, "b", &|t| t.base.init = Some(1)));
+        let init = |t: &mut TrialSpec| {
+            if let Some(init) = &mut t.base.init {
+                init.seed = 1;
+            }
+        };
+        assert_ne!(same, key(&folder, "b", &init));
         // The same bytes at another place.
         let other = Folder::new();
         assert_eq!(same, key(&other, "b", &|_| {}));
