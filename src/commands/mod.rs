@@ -1,6 +1,7 @@
 //! The commands: one file a subcommand.
 mod status;
 mod sweep;
+mod tokenizer;
 mod trial;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,8 @@ pub enum Command {
     Trial(trial::Arguments),
     /// Show where a study's trials stand.
     Status(status::Arguments),
+    /// Train a tokenizer on a study's texts, for a base of one's own.
+    Tokenizer(tokenizer::Arguments),
 }
 
 /// Exit code of success.
@@ -45,5 +48,6 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Sweep(arguments) => sweep::run(&arguments, cli.quiet),
         Command::Trial(arguments) => trial::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Tokenizer(arguments) => tokenizer::run(&arguments),
     }
 }

@@ -168,7 +168,7 @@ pub(super) fn document(rng: &mut ChaCha8Rng, words: usize) -> String {
             let said = statement(rng, &new);
             facts.push(new);
             said
-        } else if !facts.is_empty() && rng.random_range(0..60) == 0 {
+        } else if !facts.is_empty() && rng.random_range(0..15) == 0 {
             let asked = rng.random_range(0..facts.len());
             question(rng, &facts[asked])
         } else if block.is_empty() {
