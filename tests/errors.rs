@@ -1,7 +1,11 @@
 //! Bad input: one line that says what, where and what to do, exit code 2, and nothing is started.
 mod small;
 
-use harness::{checkpoint, model::Decoder, model::LlamaConfig, ops::Env};
+use harness::{
+    checkpoint,
+    model::{Decoder, Init, LlamaConfig, Method},
+    ops::Env,
+};
 use small::Work;
 use std::fs;
 
@@ -70,14 +74,18 @@ fn a_checkpoint_with_wrong_weights() {
     let text = fs::read_to_string(base.join("config.json")).unwrap();
     let config = LlamaConfig::parse(&text).unwrap();
     let spec: checkpoint::BaseSpec =
-        toml::from_str(&format!("path = '{}'\ninit = 0", base.display())).unwrap();
+        toml::from_str(&format!("path = '{}'", base.display())).unwrap();
     let tokenizer = spec.tokenizer().unwrap();
     let save = |config: &LlamaConfig| {
-        let model = Decoder::random(&env, config, 0).unwrap();
+        let init = Init {
+            seed: 0,
+            method: Method::Random,
+        };
+        let model = Decoder::init(&env, config, init).unwrap();
         checkpoint::save(&base, &model, &tokenizer).unwrap();
         fs::write(base.join("config.json"), &text).unwrap();
     };
-    work.replace("study.toml", "init = 0\n", "");
+    work.replace("study.toml", "init = { seed = 0 }\n", "");
 
     let mut fewer = config.clone();
     fewer.num_hidden_layers = 1;

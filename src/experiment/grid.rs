@@ -104,7 +104,8 @@ pub(super) fn arms(study: &Table, axes: &[AxisSpec], places: &Places) -> Result<
             .iter()
             .filter(|a| a.short_name() == axis.short_name())
             .count();
-        let name = if alike > 1 {
+        // `seed` is what every trial's name ends with.
+        let name = if alike > 1 || axis.short_name() == "seed" {
             &axis.key
         } else {
             axis.short_name()

@@ -14,7 +14,7 @@ pub const ENGINE_FORMAT: u32 = 1;
 /// What reading a trial's inputs can fail with.
 #[derive(Debug)]
 pub(super) enum Failure {
-    Base(checkpoint::Error),
+    Base(Box<checkpoint::Error>),
     Data(data::Error),
     /// A source of this task.
     Task(String, data::Error),
@@ -58,7 +58,7 @@ impl Contents {
     fn base(&mut self, base: &BaseSpec) -> Result<String, Failure> {
         let name = format!("base {}", base.path);
         self.hash(name, &json!(base), || base.content_hash())
-            .map_err(Failure::Base)
+            .map_err(|e| Failure::Base(Box::new(e)))
     }
 
     fn source(&mut self, of: &str, source: &SourceSpec) -> Result<String, data::Error> {
@@ -152,7 +152,12 @@ mod tests {
         assert_ne!(same, key(&folder, "c", &|_| {}));
         assert_ne!(same, key(&folder, "b", &|t| t.seed = Some(7)));
         assert_ne!(same, key(&folder, "b", &|t| t.stage[0].recompute = true));
-        assert_ne!(same, key(&folder, "b", &|t| t.base.init = Some(1)));
+        let init = |t: &mut TrialSpec| {
+            if let Some(init) = &mut t.base.init {
+                init.seed = 1;
+            }
+        };
+        assert_ne!(same, key(&folder, "b", &init));
         // The same bytes at another place.
         let other = Folder::new();
         assert_eq!(same, key(&other, "b", &|_| {}));

@@ -64,7 +64,7 @@ fn bases_of_an_axis_are_scored_each() {
     let folder = Folder::new();
     folder.append(
         "study.toml",
-        "\n[[axis]]\nkey = 'base.init'\nvalues = [0, 3]\n",
+        "\n[[axis]]\nkey = 'base.init.seed'\nvalues = [0, 3]\n",
     );
     let study = folder.study(false).unwrap();
     let bases: Vec<&str> = study
@@ -73,7 +73,7 @@ fn bases_of_an_axis_are_scored_each() {
         .filter(|t| t.is_base())
         .map(|t| t.name.as_str())
         .collect();
-    assert_eq!(bases, ["base,init=0", "base,init=3"]);
+    assert_eq!(bases, ["base,base.init.seed=0", "base,base.init.seed=3"]);
     assert_eq!(study.trials.len(), 2 + 8);
 }
 
@@ -207,7 +207,7 @@ fn a_wrong_study_gives_one_line_that_says_where() {
 #[test]
 fn wrong_weights_are_found_by_their_header() {
     let folder = Folder::new();
-    folder.replace("study.toml", "init = 0\n", "");
+    folder.replace("study.toml", "init = { seed = 0 }\n", "");
     assert!(
         folder
             .error()
