@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     table.load_style(presets::NOTHING);
     table.set_header(["key", "name", "status", "progress"]);
     for row in &rows {
-        let status = format!("{:?}", row.status).to_lowercase();
+        let status = row.status.to_string();
         table.add_row([&row.key, &row.name, &status, &row.progress]);
     }
     println!("{}", table.trim_fmt());

@@ -2,7 +2,9 @@
 use super::trial::cache;
 use crate::{
     experiment::{Cost, Speed, Study, Trial},
-    sweep::{Ended, Launch, ResultsFolder, State, TrialFolder, launch},
+    report,
+    sweep::{self, Ended, Launch, ResultsFolder, State, TrialFolder, launch},
+    verdict::{Decision, Tables, decide},
 };
 use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
@@ -79,8 +81,10 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
             retry_failed: arguments.retry_failed,
             quiet,
         },
-        || anyhow::Ok(()),
+        || publish(&out, &study).map(|_| ()),
     )?;
+    let (tables, decision) = publish(&out, &study)?;
+    print!("{}", report::table(&tables, decision.as_ref()));
     if ended == Ended::Interrupted {
         eprintln!("interrupted; the same command goes on from here");
         return Ok(super::INTERRUPTED);
@@ -95,6 +99,21 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
         return Ok(super::TRIAL_FAILED);
     }
     Ok(super::OK)
+}
+
+/// Builds the tables from what is published, decides, and writes both.
+fn publish(out: &Path, study: &Study) -> Result<(Tables, Option<Decision>)> {
+    let tables = sweep::tables(out, study)?;
+    let decision = match &study.spec.decision {
+        Some(spec) => Some(decide(&study.name(), spec, &tables)?),
+        None => None,
+    };
+    let title = match study.reduced {
+        true => format!("{} (reduced)", study.spec.name),
+        false => study.spec.name.clone(),
+    };
+    report::write(out, &title, &tables, decision.as_ref())?;
+    Ok((tables, decision))
 }
 
 /// Keys of the trials that `--only` names, or of all.
@@ -186,7 +205,7 @@ fn dry_run(study: &Study, chosen: &[&str], out: &Path, as_json: bool) -> Result<
         table.add_row([
             trial.key.clone(),
             trial.name.clone(),
-            format!("{state:?}").to_lowercase(),
+            state.to_string(),
             cost.train_tokens.to_string(),
             (cost.score_tokens + cost.generated_tokens).to_string(),
             format!("{flops:.2e}"),

@@ -12,6 +12,7 @@ use crate::{
     evals::SuiteSpec,
     ops::Env,
     train::{OptimizerSpec, StageSpec},
+    verdict::DecisionSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -36,7 +37,7 @@ pub struct StudySpec {
     pub optimizer: OptimizerSpec,
     pub evals: EvalsSpec,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<toml::Table>,
+    pub decision: Option<DecisionSpec>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub axis: Vec<AxisSpec>,
 }
@@ -107,6 +108,13 @@ impl Study {
         };
         let arms = arms(&table, &study.spec.axis, &study.places)?;
         study.add_trials(&arms)?;
+        if let Some(decision) = &study.spec.decision {
+            let trained = study.trials.iter().filter(|trial| !trial.is_base());
+            let mut arms: Vec<&str> = trained.map(|trial| trial.arm.as_str()).collect();
+            arms.dedup();
+            let checked = decision.check(&arms);
+            checked.map_err(|e| study.places.error_at("decision", e.to_string()))?;
+        }
         Ok(study)
     }
 

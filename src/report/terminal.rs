@@ -1,6 +1,6 @@
 //! The table on the terminal.
 use crate::verdict::{Decision, Tables, higher_is_better, summarise};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 
 /// Arms with their scores (means over seeds; passkeys by length), and the decision in plain words.
 pub fn table(tables: &Tables, decision: Option<&Decision>) -> String {
@@ -20,8 +20,7 @@ pub fn table(tables: &Tables, decision: Option<&Decision>) -> String {
         }
     }
     let mut out = Table::new();
-    out.load_preset(presets::UTF8_HORIZONTAL_ONLY)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    out.load_style(presets::UTF8_HORIZONTAL_ONLY);
     let title = |(task, length, metric): &(String, Option<u64>, String)| {
         let arrow = if higher_is_better(metric) {
             "↑"

@@ -62,6 +62,18 @@ pub enum State {
     Waiting,
 }
 
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            State::Done => "done",
+            State::Failed => "failed",
+            State::Running => "running",
+            State::Interrupted => "interrupted",
+            State::Waiting => "waiting",
+        })
+    }
+}
+
 impl TrialFolder {
     /// The folder of the trial with this key in a results folder.
     pub fn new(results: &Path, key: &str) -> Self {

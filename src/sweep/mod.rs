@@ -22,12 +22,14 @@ mod manifest;
 mod progress;
 mod publish;
 mod signal;
+mod tables;
 mod worker;
 
 pub use folder::{Failure, Published, State, TrialFolder};
 pub use launcher::{Ended, Launch, launch};
 pub use manifest::{Manifest, ManifestTrial, ResultsFolder};
 pub use progress::{Phase, Update};
+pub use tables::tables;
 pub use worker::{BUSY, Outcome, run};
 
 use std::path::{Path, PathBuf};
