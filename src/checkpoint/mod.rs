@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 use tokenizers::Tokenizer;
@@ -195,7 +196,10 @@ pub fn save(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()>
 /// Lets `write` fill a temporary file, which then takes the name `path`.
 fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(|e| wrong(path, e))?;
+    let temporary = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(|e| wrong(path, e))?;
     write(temporary.path())?;
     fs::File::open(temporary.path())
         .and_then(|file| file.sync_all())

@@ -34,8 +34,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let temporary =
-        tempfile::NamedTempFile::new_in(folder).with_context(|| out.display().to_string())?;
+    let temporary = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .with_context(|| out.display().to_string())?;
     tokenizer
         .save(temporary.path(), false)
         .map_err(|e| anyhow::anyhow!("{}: {e}", out.display()))?;
