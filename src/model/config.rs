@@ -228,7 +228,7 @@ impl Fields<'_> {
 }
 
 /// What [`Rope`] reads and writes.
-pub(super) type Json = Map<String, Value>;
+pub(in crate::model) type Json = Map<String, Value>;
 
 #[cfg(test)]
 mod tests {
