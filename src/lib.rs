@@ -1,6 +1,7 @@
 //! An evaluation-driven research harness for continued pretraining of language models.
 //!
-//! A study flows through the modules from top to bottom; a module calls only modules below it.
+//! A study flows through the modules in one direction, and a module calls only those after it: commands, sweep,
+//! experiment, report, verdict, evals, train, data, checkpoint, model, parallel, ops.
 pub mod checkpoint;
 pub mod commands;
 pub mod data;

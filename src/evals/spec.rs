@@ -13,6 +13,32 @@ pub struct SuiteSpec {
     pub task: Vec<TaskSpec>,
 }
 
+impl SuiteSpec {
+    /// The scores over all depths and positions that the suite gives, as a decision names them:
+    /// `task.metric`, and `task.length.metric` where a task has several lengths.
+    pub fn score_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for task in &self.task {
+            match task {
+                TaskSpec::Passkey(spec) => {
+                    names.push(format!("{}.exact_match", spec.name));
+                    let by_length = |l: &usize| format!("{}.{l}.exact_match", spec.name);
+                    names.extend(spec.lengths.iter().map(by_length));
+                }
+                TaskSpec::LongLoss(spec) => {
+                    let metrics = ["nats_per_token", "bits_per_byte"];
+                    names.extend(metrics.map(|metric| format!("{}.{metric}", spec.name)));
+                }
+                TaskSpec::Completion(spec) => {
+                    let metrics = ["exact_match", "edit_similarity", "nats_per_token"];
+                    names.extend(metrics.map(|metric| format!("{}.{metric}", spec.name)));
+                }
+            }
+        }
+        names
+    }
+}
+
 /// One task of a suite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -108,14 +108,34 @@ impl Study {
         };
         let arms = arms(&table, &study.spec.axis, &study.places)?;
         study.add_trials(&arms)?;
-        if let Some(decision) = &study.spec.decision {
-            let trained = study.trials.iter().filter(|trial| !trial.is_base());
-            let mut arms: Vec<&str> = trained.map(|trial| trial.arm.as_str()).collect();
-            arms.dedup();
-            let checked = decision.check(&arms);
-            checked.map_err(|e| study.places.error_at("decision", e.to_string()))?;
-        }
+        study.check_decision()?;
         Ok(study)
+    }
+
+    fn check_decision(&self) -> Result<()> {
+        let Some(decision) = &self.spec.decision else {
+            return Ok(());
+        };
+        let wrong = |what: String| self.places.error_at("decision", what);
+        let (bases, trained): (Vec<&Trial>, Vec<&Trial>) =
+            self.trials.iter().partition(|trial| trial.is_base());
+        let [_] = bases[..] else {
+            return Err(wrong(format!(
+                "decision: an axis changes `base` or `evals`, so that there are {} bases to compare with; \
+                 leave the decision out",
+                bases.len()
+            )));
+        };
+        let mut arms: Vec<&str> = trained.iter().map(|trial| trial.arm.as_str()).collect();
+        arms.dedup();
+        let scores: Vec<String> = self
+            .suites
+            .values()
+            .flat_map(SuiteSpec::score_names)
+            .collect();
+        decision
+            .check(&arms, &scores)
+            .map_err(|e| wrong(e.to_string()))
     }
 
     /// The study's name, which says whether it is reduced.

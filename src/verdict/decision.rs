@@ -32,14 +32,23 @@ pub struct GateSpec {
 }
 
 impl DecisionSpec {
-    /// Checks what can be checked before there are scores.
+    /// Checks what can be checked before there are scores: `arms` are the study's, `scores` the names of the
+    /// scores that every trial will have.
     ///
     /// # Errors
-    /// When a score is no selector, a margin is negative, or the baseline is none of `arms`.
-    pub fn check(&self, arms: &[&str]) -> Result<()> {
-        Selector::parse(&self.best)?;
+    /// When a score is none of them, a margin is negative, or the baseline is no arm.
+    pub fn check(&self, arms: &[&str], scores: &[String]) -> Result<()> {
+        let gates = self.gates.iter().map(|gate| &gate.score);
+        for name in gates.chain([&self.best]) {
+            let name = Selector::parse(name)?.to_string();
+            if !scores.contains(&name) {
+                return Err(Error::Decision(format!(
+                    "no score is named {name}; there are {}",
+                    scores.join(", ")
+                )));
+            }
+        }
         for gate in &self.gates {
-            Selector::parse(&gate.score)?;
             if !(gate.may_worsen.is_finite() && gate.may_worsen >= 0.0) {
                 return Err(Error::Decision(format!(
                     "gate {}: may_worsen = {} must be 0 or more",

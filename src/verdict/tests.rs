@@ -262,9 +262,19 @@ fn a_decision_on_nothing_is_named() {
         let error = decide("study", &spec, &tables).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
-    let error = spec().check(&["yarn"]).unwrap_err().to_string();
+    let known = ["passkey.2048.exact_match", "short.nats_per_token"].map(String::from);
+    assert!(spec().check(&["plain"], &known).is_ok());
+    let error = spec().check(&["yarn"], &known).unwrap_err().to_string();
     assert!(
         error.contains("\"plain\" is no arm; there are yarn"),
+        "{error}"
+    );
+    let error = spec()
+        .check(&["plain"], &known[..1])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("no score is named short.nats_per_token"),
         "{error}"
     );
 }
