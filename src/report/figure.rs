@@ -39,7 +39,7 @@ pub(super) fn draw(title: &str, summary: &[SummaryRow]) -> Option<Result<String,
                 let interval = r.low.zip(r.high);
                 r.length.map(|l| (l as f64, r.mean, interval))
             };
-            (arm, of_arm.filter_map(|r| point(r)).collect())
+            (arm, of_arm.filter_map(point).collect())
         })
         .collect();
     Some(render(title, &task, &lines).map_err(|e| e.to_string()))

@@ -20,7 +20,7 @@ pub fn table(tables: &Tables, decision: Option<&Decision>) -> String {
         }
     }
     let mut out = Table::new();
-    out.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    out.load_style(presets::NOTHING);
     let title = |(task, length, metric): &(String, Option<u64>, String)| {
         let arrow = if higher_is_better(metric) {
             "↑"

@@ -50,7 +50,13 @@ fn tables() -> Tables {
 
 #[test]
 fn the_terminal_shows_arms_by_lengths() {
-    insta::assert_snapshot!(table(&tables(), None), @"");
+    insta::assert_snapshot!(table(&tables(), None), @r"
+    arm          done  passkey  passkey  short_loss
+                         512 ↑   2048 ↑      nats ↓
+    base          1/1    0.950    0.000       2.500
+    rope=plain    2/2    0.850    0.200       2.500
+    rope=yarn-4   2/2    0.900    0.800       2.500
+    ");
 }
 
 #[test]
