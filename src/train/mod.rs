@@ -1,4 +1,6 @@
 //! Training: stages, schedule, step, optimizer, snapshot.
+#[cfg(test)]
+mod golden_tests;
 mod optimizer;
 mod run;
 mod schedule;
