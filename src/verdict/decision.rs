@@ -334,14 +334,14 @@ fn why(decision: &Decision, tables: &Tables, best: &Selector, arms: usize) -> St
         said.push_str(&match unsure {
             0 => ". ".to_string(),
             n => format!(
-                " ({n} passes are by the mean alone: the interval reaches over the margin). "
+                " ({n} of them by the mean alone: the interval reaches over the margin). "
             ),
         });
     }
     said.push_str(&format!("{recipe} has the best {best}, {}", value(recipe)));
     for c in &decision.comparisons {
         said.push_str(&format!(
-            "; {} by {:+.3} (95 % {:.3} to {:.3}, p {:.3} over {} seeds and {} clusters of items) to {} \
+            "; {} by {:+.3} (95 % {:.3} to {:.3}, corrected p {:.3}, over {} seeds and {} clusters of items) to {} \
              with {}",
             if c.better_by >= 0.0 { "better" } else { "worse" },
             c.better_by,
