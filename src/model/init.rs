@@ -36,8 +36,8 @@ impl Decoder {
     ///
     /// [`Method::Induction`] sets the attention of layers 0 and 1 to the shape that induction heads have
     /// after long training (Olsson et al., arXiv 2209.11895), in the spirit of mimetic initialisation
-    /// (arXiv 2305.09828): a model of a million weights does not find it in ten million tokens. Training
-    /// is free to change all of it.
+    /// (arXiv 2305.09828): a model of a million weights did not find it from random ones within a
+    /// million tokens (`results/TRIED.md`). Training is free to change all of it.
     ///
     /// # Errors
     /// When induction is asked for and the heads do not fill the hidden size, or there is one layer.

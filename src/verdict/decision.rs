@@ -333,9 +333,9 @@ fn why(decision: &Decision, tables: &Tables, best: &Selector, arms: usize) -> St
         });
         said.push_str(&match unsure {
             0 => ". ".to_string(),
-            n => format!(
-                " ({n} of them by the mean alone: the interval reaches over the margin). "
-            ),
+            n => {
+                format!(" ({n} of them by the mean alone: the interval reaches over the margin). ")
+            }
         });
     }
     said.push_str(&format!("{recipe} has the best {best}, {}", value(recipe)));

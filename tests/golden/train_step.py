@@ -1,96 +1,131 @@
-"""Makes train_step.safetensors: twenty training steps of a small Llama in PyTorch, for src/train/golden_tests.rs.
+"""Makes train_step.safetensors: twenty training steps of a small Llama-type model in PyTorch, for
+src/train/golden_tests.rs. Takes a second; gives the same numbers at every run.
 
-    pip install torch safetensors && python tests/golden/train_step.py
+    pip install torch safetensors numpy && python tests/golden/train_step.py
+
+The model is written out here in plain PyTorch in f32, so that its gradients are autograd's; clip and AdamW are
+torch.nn.utils.clip_grad_norm_ and torch.optim.AdamW. The file holds, under Hugging Face's names, `initial.*` and
+`final.*` weights; of every step (first dimension) `ids`, `targets`, `doc_starts` and `weights` [step, row, token],
+`losses`, `grad_norms` (before the clip) and `lrs`. The numbers of the optimizer stand in its metadata.
 """
-import math, pathlib, torch, torch.nn.functional as F
+import json, math, pathlib
+import torch
 from safetensors.torch import save_file
 
-torch.manual_seed(3)
+STEPS, ROWS, TOKENS = 20, 3, 48
+VOCAB, DIM, FF, LAYERS, HEADS, KV_HEADS, EPS, THETA = 64, 32, 64, 2, 4, 2, 1e-5, 10000.0
+HEAD_DIM = DIM // HEADS
+OPTIMIZER = dict(lr=1e-2, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, clip=1.0,
+                 schedule="cosine", warmup=5, floor=0.1)
+CONFIG = dict(model_type="llama", vocab_size=VOCAB, hidden_size=DIM, intermediate_size=FF, num_hidden_layers=LAYERS,
+              num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, rms_norm_eps=EPS, rope_theta=THETA,
+              max_position_embeddings=TOKENS, tie_word_embeddings=True)
+
 torch.set_num_threads(1)
-V, D, L, H, KV, FF, T, ROWS, STEPS = 64, 32, 2, 4, 2, 64, 48, 3, 20
-HD, EPS, THETA = D // H, 1e-5, 10000.0
-LR, WARMUP, FLOOR, DECAY, CLIP = 1e-2, 5, 0.1, 0.1, 0.6
+random = torch.Generator().manual_seed(20)
 
-shapes = {"model.embed_tokens.weight": (V, D), "model.norm.weight": (D,), "lm_head.weight": (V, D)}
-for l in range(L):
-    p = f"model.layers.{l}."
-    shapes |= {p + "input_layernorm.weight": (D,), p + "post_attention_layernorm.weight": (D,),
-               p + "self_attn.q_proj.weight": (H * HD, D), p + "self_attn.k_proj.weight": (KV * HD, D),
-               p + "self_attn.v_proj.weight": (KV * HD, D), p + "self_attn.o_proj.weight": (D, H * HD),
-               p + "mlp.gate_proj.weight": (FF, D), p + "mlp.up_proj.weight": (FF, D), p + "mlp.down_proj.weight": (D, FF)}
-w = {n: (1 + 0.1 * torch.randn(s) if len(s) == 1 else 0.25 * torch.randn(s)).requires_grad_() for n, s in shapes.items()}
-initial = {n: t.detach().clone() for n, t in w.items()}
 
-inv = 1.0 / THETA ** (torch.arange(0, HD, 2).double() / HD)
-angles = torch.outer(torch.arange(T).float(), inv.float())
-cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+def initial_weights():
+    normal = lambda *shape: torch.randn(shape, generator=random)
+    weights = {"model.embed_tokens.weight": 0.3 * normal(VOCAB, DIM)}
+    kv = KV_HEADS * HEAD_DIM
+    matrices = {"self_attn.q_proj": (DIM, DIM), "self_attn.k_proj": (kv, DIM), "self_attn.v_proj": (kv, DIM),
+                "self_attn.o_proj": (DIM, DIM), "mlp.gate_proj": (FF, DIM), "mlp.up_proj": (FF, DIM),
+                "mlp.down_proj": (DIM, FF)}
+    for layer in range(LAYERS):
+        for part, shape in matrices.items():
+            weights[f"model.layers.{layer}.{part}.weight"] = 0.25 * normal(*shape)
+        for norm in ["input_layernorm", "post_attention_layernorm"]:
+            weights[f"model.layers.{layer}.{norm}.weight"] = 1 + 0.2 * normal(DIM)
+    weights["model.norm.weight"] = 1 + 0.2 * normal(DIM)
+    return {name: torch.nn.Parameter(weight) for name, weight in weights.items()}
+
+
+def rms_norm(x, weight):
+    return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPS))
 
 
 def rope(x):
-    a, b = x[..., : HD // 2], x[..., HD // 2:]
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    """Half-split: dimension i turns with dimension i + HEAD_DIM / 2. x is [row, head, token, HEAD_DIM]."""
+    inv_freq = 1.0 / THETA ** (torch.arange(0, HEAD_DIM, 2).float() / HEAD_DIM)
+    angles = torch.outer(torch.arange(TOKENS).float(), inv_freq)
+    cos, sin = torch.cat([angles, angles], -1).cos(), torch.cat([angles, angles], -1).sin()
+    a, b = x.chunk(2, -1)
+    return x * cos + torch.cat([-b, a], -1) * sin
 
 
-def loss_of(ids, targets, starts, weights):
+def logits(w, ids, doc_starts):
+    at = torch.arange(TOKENS)
+    # [row, 1, query, key]: a token sees its own document up to itself.
+    seen = ((at[None, None, :] <= at[None, :, None]) & (at[None, None, :] >= doc_starts[:, :, None]))[:, None]
     x = w["model.embed_tokens.weight"][ids]
-    pos = torch.arange(T)
-    mask = (pos[None, None, :] <= pos[None, :, None]) & (pos[None, None, :] >= starts[:, :, None])
-    for l in range(L):
-        g = lambda n: w[f"model.layers.{l}.{n}.weight"]
-        h = F.rms_norm(x, (D,), g("input_layernorm"), EPS)
-        q = rope((h @ g("self_attn.q_proj").T).view(ROWS, T, H, HD)).transpose(1, 2)
-        k = rope((h @ g("self_attn.k_proj").T).view(ROWS, T, KV, HD)).transpose(1, 2).repeat_interleave(H // KV, 1)
-        v = (h @ g("self_attn.v_proj").T).view(ROWS, T, KV, HD).transpose(1, 2).repeat_interleave(H // KV, 1)
-        o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
-        x = x + o.transpose(1, 2).reshape(ROWS, T, H * HD) @ g("self_attn.o_proj").T
-        h = F.rms_norm(x, (D,), g("post_attention_layernorm"), EPS)
-        x = x + (F.silu(h @ g("mlp.gate_proj").T) * (h @ g("mlp.up_proj").T)) @ g("mlp.down_proj").T
-    logits = F.rms_norm(x, (D,), w["model.norm.weight"], EPS) @ w["lm_head.weight"].T
-    each = F.cross_entropy(logits.reshape(-1, V), targets.reshape(-1), reduction="none").view(ROWS, T)
-    return (each * weights).sum() / weights.sum()
+    for layer in range(LAYERS):
+        part = lambda name: w[f"model.layers.{layer}.{name}.weight"]
+        h = rms_norm(x, part("input_layernorm"))
+        heads = lambda name: (h @ part(name).T).unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2)
+        q, k, v = rope(heads("self_attn.q_proj")), rope(heads("self_attn.k_proj")), heads("self_attn.v_proj")
+        k, v = (t.repeat_interleave(HEADS // KV_HEADS, 1) for t in (k, v))
+        scores = (q @ k.transpose(-1, -2) / math.sqrt(HEAD_DIM)).masked_fill(~seen, -math.inf)
+        x = x + (scores.softmax(-1) @ v).transpose(1, 2).flatten(2) @ part("self_attn.o_proj").T
+        h = rms_norm(x, part("post_attention_layernorm"))
+        gated = torch.nn.functional.silu(h @ part("mlp.gate_proj").T) * (h @ part("mlp.up_proj").T)
+        x = x + gated @ part("mlp.down_proj").T
+    return rms_norm(x, w["model.norm.weight"]) @ w["model.embed_tokens.weight"].T
 
 
-def batch():
-    """Documents that count up by a step of their own, one token to thirty long."""
-    ids, targets, starts, weights = (torch.zeros(ROWS, T, dtype=t) for t in (torch.long, torch.long, torch.long, torch.float))
-    for r in range(ROWS):
-        stream, first = [], []
-        while len(stream) <= T:
-            n, at, step = [1, 1, 5, 9, 17, 30][torch.randint(6, ()).item()], torch.randint(V, ()).item(), 1 + torch.randint(2, ()).item()
-            first += [len(stream)] * n
-            stream += [(at + step * i) % V for i in range(n)]
-        s, f = torch.tensor(stream[: T + 1]), torch.tensor(first[: T + 1])
-        ids[r], targets[r], starts[r], weights[r] = s[:-1], s[1:], f[:-1], (f[:-1] == f[1:]).float()
-    return ids, targets, starts, weights
+def batch(successor):
+    """Rows cut from a stream of documents of 1 to 60 tokens in which `successor` mostly says what follows."""
+    draw = lambda n: int(torch.randint(n, (), generator=random))
+    lengths = [1, 1, 2, 3, 5, 9, 14, 25, 60]
+    stream, starts = [], []
+    while len(stream) <= ROWS * TOKENS:
+        token, start = draw(VOCAB), len(stream)
+        for _ in range(lengths[draw(len(lengths))]):
+            stream.append(token)
+            starts.append(start)
+            token = int(successor[token]) if draw(10) else draw(VOCAB)
+    n = ROWS * TOKENS
+    rows = lambda values: torch.tensor(values).view(ROWS, TOKENS)
+    first = [i - i % TOKENS for i in range(n)]  # of the token's row
+    doc_starts = rows([max(starts[i] - first[i], 0) for i in range(n)])
+    weights = rows([float(starts[i + 1] == starts[i]) for i in range(n)])
+    return rows(stream[:n]), rows(stream[1:n + 1]), doc_starts, weights
 
 
-matrices = [t for t in w.values() if t.dim() > 1]
-vectors = [t for t in w.values() if t.dim() == 1]
-opt = torch.optim.AdamW([dict(params=matrices, weight_decay=DECAY), dict(params=vectors, weight_decay=0.0)],
-                        lr=LR, betas=(0.9, 0.95), eps=1e-8)
-out, losses, norms, batches = {}, [], [], []
+def learning_rate(step):
+    o = OPTIMIZER
+    if step < o["warmup"]:
+        return o["lr"] * (step + 1) / o["warmup"]
+    done = (step - o["warmup"]) / (STEPS - o["warmup"] - 1)
+    return o["lr"] * (o["floor"] + (1 - o["floor"]) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+w = initial_weights()
+out = {f"initial.{name}": weight.detach().clone() for name, weight in w.items()}
+successor = torch.randint(VOCAB // 4, (VOCAB,), generator=random)
+matrices, vectors = ([p for p in w.values() if (p.dim() > 1) == wide] for wide in (True, False))
+adamw = torch.optim.AdamW(
+    [dict(params=matrices, weight_decay=OPTIMIZER["weight_decay"]), dict(params=vectors, weight_decay=0.0)],
+    lr=OPTIMIZER["lr"], betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]), eps=OPTIMIZER["eps"])
+columns = {name: [] for name in ["ids", "targets", "doc_starts", "weights", "losses", "grad_norms", "lrs"]}
 for step in range(STEPS):
-    b = batch()
-    batches.append(b)
-    if step < WARMUP:
-        lr = LR * (step + 1) / WARMUP
-    else:
-        done = (step - WARMUP) / (STEPS - WARMUP - 1)
-        lr = LR * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * done)))
-    for group in opt.param_groups:
-        group["lr"] = lr
-    loss = loss_of(*b)
-    opt.zero_grad()
+    ids, targets, doc_starts, weights = batch(successor)
+    for group in adamw.param_groups:
+        group["lr"] = learning_rate(step)
+    adamw.zero_grad()
+    nll = torch.nn.functional.cross_entropy(
+        logits(w, ids, doc_starts).flatten(0, 1), targets.flatten(), reduction="none")
+    loss = (nll * weights.flatten()).sum() / weights.sum()
     loss.backward()
-    norms.append(torch.nn.utils.clip_grad_norm_(list(w.values()), CLIP).item())
-    opt.step()
-    losses.append(loss.item())
-print("losses", [round(x, 3) for x in losses], "norms", [round(x, 2) for x in norms], "clipped", sum(n > CLIP for n in norms))
-assert losses[-1] < 0.8 * losses[0] and sum(n > CLIP for n in norms) > 10
-for n in w:
-    out["initial." + n], out["final." + n] = initial[n], w[n].detach().clone()
-for i, name in enumerate(["ids", "targets", "doc_starts", "weights"]):
-    out[name] = torch.stack([b[i] for b in batches]).to(torch.float32 if name == "weights" else torch.uint32)
-out["losses"] = torch.tensor(losses, dtype=torch.float64)
-out["norms"] = torch.tensor(norms, dtype=torch.float64)
-save_file(out, pathlib.Path(__file__).with_suffix(".safetensors"))
+    norm = torch.nn.utils.clip_grad_norm_(list(w.values()), OPTIMIZER["clip"])
+    adamw.step()
+    scalar = lambda x: torch.tensor(float(x), dtype=torch.float64)
+    integers = [t.to(torch.uint32) for t in (ids, targets, doc_starts)]
+    values = [*integers, weights, scalar(loss.detach()), scalar(norm), scalar(learning_rate(step))]
+    for column, value in zip(columns.values(), values):
+        column.append(value)
+    print(f"step {step:2}  loss {float(loss.detach()):.4f}  grad norm {float(norm):.3f}  lr {learning_rate(step):.5f}")
+out |= {name: torch.stack(column) for name, column in columns.items()}
+out |= {f"final.{name}": weight.detach().clone() for name, weight in w.items()}
+metadata = dict(config=json.dumps(CONFIG), optimizer=json.dumps(OPTIMIZER), torch=torch.__version__)
+save_file(out, pathlib.Path(__file__).with_suffix(".safetensors"), metadata)
