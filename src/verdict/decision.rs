@@ -73,7 +73,8 @@ pub enum Status {
     Decided,
     /// The recipe has the best mean; the study cannot tell it from the arms in `ties`.
     Tied,
-    /// No arm passes the gates, or there are no scores.
+    /// Trials have not run, no arm passes the gates, the best arm is worse than the baseline, or nothing
+    /// can be compared.
     NoDecision,
 }
 
@@ -98,12 +99,16 @@ pub struct Gate {
 pub struct Comparison {
     pub arm: String,
     pub better_by: f64,
-    pub low: f64,
-    pub high: f64,
+    /// The 95 % interval; nothing where all items agree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
     /// Corrected for the number of comparisons (Holm).
     pub p: f64,
     /// The smallest difference that this study finds with 80 % power.
-    pub detectable: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detectable: Option<f64>,
     pub seeds: usize,
     pub clusters: usize,
 }
@@ -163,6 +168,10 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
         gates,
         comparisons: Vec::new(),
     };
+    if let Some(why) = too_early(spec, tables) {
+        decision.why = why;
+        return Ok(decision);
+    }
     let sign = if best.higher_is_better() { 1.0 } else { -1.0 };
     let goodness = |arm: &str| sign * mean(tables, &best, arm).unwrap_or(f64::NEG_INFINITY);
     let mut passing: Vec<&str> = arms
@@ -184,17 +193,16 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
             .collect();
         let p = holm(&found.iter().map(|(_, e)| e.p()).collect::<Vec<_>>());
         for ((arm, estimate), p) in found.iter().zip(p) {
-            let (low, high) = estimate.interval();
-            let (low, high) = if sign > 0.0 {
-                (low, high)
-            } else {
-                (-high, -low)
-            };
+            let interval = estimate.interval();
+            let interval = interval.map(|(low, high)| match sign > 0.0 {
+                true => (low, high),
+                false => (-high, -low),
+            });
             decision.comparisons.push(Comparison {
                 arm: (*arm).into(),
                 better_by: sign * estimate.mean,
-                low,
-                high,
+                low: interval.map(|i| i.0),
+                high: interval.map(|i| i.1),
                 p,
                 detectable: estimate.detectable(),
                 seeds: estimate.seeds,
@@ -212,9 +220,16 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
             .filter(|a| !beaten(a))
             .map(|a| (*a).to_string())
             .collect();
-        decision.status = match decision.ties.is_empty() {
-            true => Status::Decided,
-            false => Status::Tied,
+        let beaten_by_baseline = decision
+            .comparisons
+            .iter()
+            .any(|c| c.arm == baseline && c.p < 0.05 && c.better_by < 0.0);
+        decision.status = if decision.comparisons.is_empty() || beaten_by_baseline {
+            Status::NoDecision
+        } else if decision.ties.is_empty() {
+            Status::Decided
+        } else {
+            Status::Tied
         };
         decision.recipe = Some(recipe.into());
         let trial = tables.trials.iter().find(|t| t.arm == recipe);
@@ -222,6 +237,21 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
     }
     decision.why = why(&decision, tables, &best, arms.len());
     Ok(decision)
+}
+
+/// Why nothing can be decided yet.
+fn too_early(spec: &DecisionSpec, tables: &Tables) -> Option<String> {
+    let all = tables.trials.len();
+    let open = |t: &&super::TrialRow| t.status != "done" && t.status != "failed";
+    let missing = tables.trials.iter().filter(open).count();
+    if missing > 0 {
+        return Some(format!(
+            "No decision: {missing} of {all} trials have not run."
+        ));
+    }
+    let base = tables.scores.iter().any(|row| row.arm == BASE);
+    (!spec.gates.is_empty() && !base && all > 0)
+        .then(|| "No decision: the base has no score, so that no gate can be held.".to_string())
 }
 
 /// An arm's mean over its seeds.
@@ -272,7 +302,7 @@ fn stand(tables: &Tables, selector: &Selector, arm: &str, may_worsen: f64) -> Op
         1.0
     };
     let worse_by = sign * (mean(tables, selector, arm)? - mean(tables, selector, BASE)?);
-    let interval = difference(tables, selector, arm, BASE).map(|e| e.interval());
+    let interval = difference(tables, selector, arm, BASE).and_then(|e| e.interval());
     let interval = interval.map(|(low, high)| match sign > 0.0 {
         true => (low, high),
         false => (-high, -low),
@@ -310,43 +340,23 @@ fn why(decision: &Decision, tables: &Tables, best: &Selector, arms: usize) -> St
     }
     let Some(recipe) = &decision.recipe else {
         said.push_str(match arms {
-            0 => "No decision: no trained arm has a score yet.",
+            0 => "No decision: no trained arm has a score.",
             _ => "No decision: no arm passes the gates.",
         });
         return said;
     };
-    let shut: Vec<&str> = decision
-        .gates
-        .iter()
-        .filter(|g| !g.passed)
-        .map(|g| g.arm.as_str())
-        .collect();
-    if !decision.gates.is_empty() {
-        let unsure = decision
-            .gates
-            .iter()
-            .filter(|g| g.passed && !g.certain)
-            .count();
-        said.push_str(&match shut.is_empty() {
-            true => format!("All {arms} arms pass the gates"),
-            false => format!("Of {arms} arms the gates shut out {}", shut.join(", ")),
-        });
-        said.push_str(&match unsure {
-            0 => ". ".to_string(),
-            n => {
-                format!(" ({n} of them by the mean alone: the interval reaches over the margin). ")
-            }
-        });
-    }
+    said.push_str(&gates_said(decision, arms));
     said.push_str(&format!("{recipe} has the best {best}, {}", value(recipe)));
     for c in &decision.comparisons {
+        let interval = match (c.low, c.high) {
+            (Some(low), Some(high)) => format!("95 % {low:.3} to {high:.3}"),
+            _ => "no interval, since all items agree".into(),
+        };
         said.push_str(&format!(
-            "; {} by {:+.3} (95 % {:.3} to {:.3}, corrected p {:.3}, over {} seeds and {} clusters of items) to {} \
+            "; {} by {:.3} ({interval}, corrected p {:.3}, over {} seeds and {} clusters of items) than {} \
              with {}",
             if c.better_by >= 0.0 { "better" } else { "worse" },
-            c.better_by,
-            c.low,
-            c.high,
+            c.better_by.abs(),
             c.p,
             c.seeds,
             c.clusters,
@@ -355,19 +365,68 @@ fn why(decision: &Decision, tables: &Tables, best: &Selector, arms: usize) -> St
         ));
     }
     said.push_str(". ");
-    if !decision.ties.is_empty() {
-        let widest = decision
-            .comparisons
+    let compared = |arm: &&String| decision.comparisons.iter().find(|c| c.arm == **arm);
+    let (alike, unknown): (Vec<&String>, Vec<&String>) = decision
+        .ties
+        .iter()
+        .partition(|arm| compared(arm).is_some());
+    let names = |arms: &[&String]| {
+        let names: Vec<&str> = arms.iter().map(|a| a.as_str()).collect();
+        names.join(", ")
+    };
+    if !alike.is_empty() {
+        said.push_str(&format!("It cannot be told from {}", names(&alike)));
+        let least = alike
             .iter()
-            .filter(|c| decision.ties.contains(&c.arm))
-            .map(|c| c.detectable)
-            .fold(0.0, f64::max);
-        said.push_str(&format!(
-            "It cannot be told from {}: a difference below {widest:.3} is more than this study can see.",
-            decision.ties.join(", ")
-        ));
-    } else {
-        said.push_str("It is better than every other arm that passes.");
+            .filter_map(compared)
+            .filter_map(|c| c.detectable);
+        match least.reduce(f64::max) {
+            Some(least) => said.push_str(&format!(
+                ": a difference below {least:.3} is more than this study can see. "
+            )),
+            None => said.push_str(". "),
+        }
     }
-    said
+    if !unknown.is_empty() {
+        let names = names(&unknown);
+        said.push_str(&format!(
+            "It cannot be compared with {names}: no items in common. "
+        ));
+    }
+    said.push_str(match decision.status {
+        Status::Decided => "It is better than every other arm that passes.",
+        Status::Tied => "",
+        Status::NoDecision => {
+            "No decision: the best arm is worse than the baseline, or stands alone."
+        }
+    });
+    said.trim_end().to_string()
+}
+
+/// How the arms stand at the gates.
+fn gates_said(decision: &Decision, arms: usize) -> String {
+    if decision.gates.is_empty() {
+        return String::new();
+    }
+    let mut shut: Vec<&str> = Vec::new();
+    for gate in decision.gates.iter().filter(|g| !g.passed) {
+        if !shut.contains(&gate.arm.as_str()) {
+            shut.push(&gate.arm);
+        }
+    }
+    let unsure = decision
+        .gates
+        .iter()
+        .filter(|g| g.passed && !g.certain)
+        .count();
+    let start = match shut.is_empty() {
+        true => format!("All {arms} arms pass the gates"),
+        false => format!("Of {arms} arms the gates shut out {}", shut.join(", ")),
+    };
+    match unsure {
+        0 => format!("{start}. "),
+        n => {
+            format!("{start} ({n} passes by the mean alone: no interval stays within the margin). ")
+        }
+    }
 }

@@ -18,36 +18,33 @@ fn student(df: f64) -> Option<StudentsT> {
 }
 
 impl Estimate {
-    /// The 95 % interval (Student's t).
-    pub fn interval(&self) -> (f64, f64) {
-        let t = student(self.df).map_or(f64::INFINITY, |d| d.inverse_cdf(0.975));
-        let half = if self.standard_error == 0.0 {
-            0.0
-        } else {
-            t * self.standard_error
-        };
-        (self.mean - half, self.mean + half)
+    /// The 95 % interval (Student's t); nothing where no item and no seed differs from another, since
+    /// their spread then says nothing of the error.
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        if self.standard_error == 0.0 {
+            return None;
+        }
+        let half = student(self.df)?.inverse_cdf(0.975) * self.standard_error;
+        Some((self.mean - half, self.mean + half))
     }
 
-    /// Two-sided p of a mean of 0.
+    /// Two-sided p of a mean of 0. Where all differences are the same, that of the sign test over the
+    /// clusters: 2^(1 − clusters).
     pub fn p(&self) -> f64 {
         if self.standard_error == 0.0 {
-            return if self.mean == 0.0 { 1.0 } else { 0.0 };
+            let signs = 2f64.powi(1 - i32::try_from(self.clusters).unwrap_or(i32::MAX));
+            return if self.mean == 0.0 { 1.0 } else { signs };
         }
         let t = (self.mean / self.standard_error).abs();
         student(self.df).map_or(1.0, |d| 2.0 * (1.0 - d.cdf(t)))
     }
 
     /// The smallest true difference that a study with this error finds with 80 % power at p < 0.05:
-    /// (t(0.975) + t(0.8)) standard errors.
-    pub fn detectable(&self) -> f64 {
-        let t =
-            student(self.df).map_or(f64::INFINITY, |d| d.inverse_cdf(0.975) + d.inverse_cdf(0.8));
-        if self.standard_error == 0.0 {
-            0.0
-        } else {
-            t * self.standard_error
-        }
+    /// (t(0.975) + t(0.8)) standard errors; nothing where there is no interval.
+    pub fn detectable(&self) -> Option<f64> {
+        let t = student(self.df)?;
+        let factor = t.inverse_cdf(0.975) + t.inverse_cdf(0.8);
+        (self.standard_error > 0.0).then_some(factor * self.standard_error)
     }
 }
 
@@ -81,29 +78,39 @@ pub struct Difference<'a> {
     pub weight: f64,
 }
 
-/// Mean difference of two arms on the same items under several seeds, both random and crossed: clusters'
-/// sums z(s, c) in a two-way layout without replication; the mean's variance is
+/// Mean difference of two arms on the same items under several seeds, both random and crossed. A seed's mean is
+/// weighted by the items; z(s, c) = mean(s) + C · Σ weight · (difference − mean(s)) / Σ weight over cluster c
+/// (the linearisation of a ratio) stands in a two-way layout without replication, and the variance is
 /// (MS_seeds + MS_clusters − MS_residual) / (S · C), never below MS_residual / (S · C), with
 /// Satterthwaite's degrees of freedom. With one seed the error is that of the clusters alone, with one
 /// cluster that of the seeds. Nothing where neither can be had, or where an item is missing under a seed.
 pub fn paired_difference(differences: &[Difference]) -> Option<Estimate> {
-    let mut cells: BTreeMap<(&str, u64), f64> = BTreeMap::new();
-    let mut weights: BTreeMap<u64, f64> = BTreeMap::new();
+    // Sums of weighted values and of weights.
+    let mut cells: BTreeMap<(&str, u64), (f64, f64)> = BTreeMap::new();
+    let mut seed_sums: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
     let mut counts: BTreeMap<(u64, &str), usize> = BTreeMap::new();
     for d in differences {
-        *cells.entry((d.cluster, d.seed)).or_default() += d.value * d.weight;
-        *weights.entry(d.seed).or_default() += d.weight;
+        let cell = cells.entry((d.cluster, d.seed)).or_default();
+        let seed = seed_sums.entry(d.seed).or_default();
+        for sums in [cell, seed] {
+            sums.0 += d.value * d.weight;
+            sums.1 += d.weight;
+        }
         *counts.entry((d.seed, d.item)).or_default() += 1;
     }
-    let seeds: Vec<u64> = weights.keys().copied().collect();
+    let seeds: Vec<u64> = seed_sums.keys().copied().collect();
     let mut clusters: Vec<&str> = cells.keys().map(|(cluster, _)| *cluster).collect();
     clusters.dedup();
     let (s, c) = (seeds.len(), clusters.len());
     if s == 0 || cells.len() != s * c || counts.values().any(|n| *n != 1) {
         return None;
     }
-    // Scaled so that the plain mean over the cells is the weighted mean over the items.
-    let z = |i: usize, j: usize| cells[&(clusters[j], seeds[i])] * c as f64 / weights[&seeds[i]];
+    let z = |i: usize, j: usize| {
+        let (sum, weight) = cells[&(clusters[j], seeds[i])];
+        let (all, all_weight) = seed_sums[&seeds[i]];
+        let mean = all / all_weight;
+        mean + c as f64 * (sum - weight * mean) / all_weight
+    };
     let rows: Vec<f64> = (0..s)
         .map(|i| (0..c).map(|j| z(i, j)).sum::<f64>() / c as f64)
         .collect();

@@ -36,7 +36,7 @@ pub fn summarise(tables: &Tables) -> Vec<SummaryRow> {
                 .filter(|r| same_score(r, row))
                 .map(|r| r.value)
                 .collect();
-            let interval = mean_interval(&values).map(|e| e.interval());
+            let interval = mean_interval(&values).and_then(|e| e.interval());
             out.push(SummaryRow {
                 arm: arm.to_string(),
                 task: row.task.clone(),
