@@ -107,14 +107,10 @@ impl BaseSpec {
     /// When a file is missing or damaged, a tensor is missing or misshapen, or the tokenizer has ids
     /// that the model has not.
     pub fn load(&self, env: &Env) -> Result<Checkpoint> {
+        self.check()?;
         let config = self.config()?;
         let tokenizer = self.tokenizer()?;
-        let ids = tokenizer.get_vocab_size(true);
         let folder = self.folder()?;
-        if ids > config.vocab_size {
-            let what = format!("has {ids} ids, the model {}", config.vocab_size);
-            return Err(wrong(&folder.join(TOKENIZER), what));
-        }
         let path = folder.join(WEIGHTS);
         let model = match self.init {
             Some(init) => Decoder::init(env, &config, init),
@@ -131,14 +127,26 @@ impl BaseSpec {
         Ok(Checkpoint { model, tokenizer })
     }
 
-    /// Checks the weights' names, shapes and the file's length by its header, reading no weight.
+    /// Checks all that can be checked without reading weights: configuration, tokenizer, and by its header the
+    /// weights' names, shapes and the file's length.
     pub fn check(&self) -> Result<()> {
         let config = self.config()?;
-        self.tokenizer()?;
-        if self.init.is_some() {
-            return Ok(());
+        let ids = self.tokenizer()?.get_vocab_size(true);
+        let folder = self.folder()?;
+        if ids > config.vocab_size {
+            let what = format!(
+                "has {ids} ids, the model's vocabulary {}; they belong to different checkpoints",
+                config.vocab_size
+            );
+            return Err(wrong(&folder.join(TOKENIZER), what));
         }
-        let path = self.folder()?.join(WEIGHTS);
+        let path = folder.join(WEIGHTS);
+        if let Some(init) = self.init {
+            let path = folder.join(CONFIG).display().to_string();
+            return init
+                .check(&config)
+                .map_err(|source| Error::Model { path, source });
+        }
         let file = fs::File::open(&path).map_err(|e| wrong(&path, e))?;
         // SAFETY: the file is only read, and its header is checked against its length.
         let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| wrong(&path, e))?;

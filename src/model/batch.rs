@@ -40,7 +40,7 @@ impl Batch {
         }
     }
 
-    /// Part `rank` of `ranks` equal parts of every row's tokens.
+    /// Part `rank` of `ranks` equal parts of every row's tokens, which must be a multiple of `ranks`.
     pub fn context_part(&self, rank: usize, ranks: usize) -> Part {
         let tokens = self.tokens / ranks;
         let offset = rank * tokens;

@@ -28,11 +28,6 @@ impl KvCache {
             capacity,
         })
     }
-
-    /// Tokens written of row `row`.
-    pub fn length(&self, row: usize) -> usize {
-        self.lengths[row]
-    }
 }
 
 /// Writes `x` (`[rows.len(), tokens, heads, dim]`) behind what the rows of `cache` hold.

@@ -91,6 +91,21 @@ impl LlamaConfig {
                 self.num_attention_heads, self.num_key_value_heads
             )));
         }
+        for (key, id) in [
+            ("bos_token_id", self.bos_token_id),
+            ("eos_token_id", self.eos_token_id),
+        ] {
+            if id.is_some_and(|id| id as usize >= self.vocab_size) {
+                return Err(Error::Config(format!(
+                    "{key} = {} is not in a vocabulary of {}",
+                    id.unwrap_or_default(),
+                    self.vocab_size
+                )));
+            }
+        }
+        if self.sliding_window == Some(0) {
+            return Err(Error::Config("sliding_window must be at least 1".into()));
+        }
         if !self.head_dim.is_multiple_of(2) {
             return Err(Error::Config(format!(
                 "head_dim = {} is odd; RoPE turns pairs of dimensions",

@@ -146,6 +146,13 @@ impl Decoder {
         walk: Walk,
         ranks: &Ranks,
     ) -> Result<f64> {
+        if !batch.tokens.is_multiple_of(ranks.context.size()) {
+            return Err(Error::Config(format!(
+                "{} tokens cannot be shared by {} context ranks",
+                batch.tokens,
+                ranks.context.size()
+            )));
+        }
         let part = batch.context_part(ranks.context.rank(), ranks.context.size());
         let offsets = vec![part.offset; part.rows.batch];
         let rows = &part.rows;

@@ -19,12 +19,31 @@ pub struct Init {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// Normally distributed.
+    /// Normally distributed, with smaller weights where a residual branch ends.
     #[default]
     Random,
     /// Normally distributed, but for the attention of the first two layers, which begins as a head that
     /// looks at the token before and heads that look for what they looked at: see [`Decoder::init`].
     Induction,
+}
+
+impl Init {
+    /// Checks that a model of this shape can begin so.
+    ///
+    /// # Errors
+    /// When induction is asked for and the heads do not fill the hidden size, or there is one layer.
+    pub fn check(&self, config: &LlamaConfig) -> Result<()> {
+        let (dim, head_dim) = (config.hidden_size, config.head_dim);
+        let (heads, layers) = (config.num_attention_heads, config.num_hidden_layers);
+        let fits = layers >= 2 && heads * head_dim == dim && heads >= 2 && head_dim >= 2 * PAIRS;
+        if self.method == Method::Random || fits {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "init method \"induction\" needs two layers, two heads and heads · head_dim = hidden_size; \
+             here are {layers} layers, {heads} heads of {head_dim} and a hidden size of {dim}"
+        )))
+    }
 }
 
 /// Values by the tensors' names.
@@ -40,8 +59,9 @@ impl Decoder {
     /// million tokens (`results/TRIED.md`). Training is free to change all of it.
     ///
     /// # Errors
-    /// When induction is asked for and the heads do not fill the hidden size, or there is one layer.
+    /// As [`Init::check`].
     pub fn init(env: &Env, config: &LlamaConfig, init: Init) -> Result<Self> {
+        init.check(config)?;
         let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
         let mut values = Values::new();
         for (name, shape) in config.tensors() {
@@ -124,14 +144,6 @@ fn induction(config: &LlamaConfig, seed: u64, values: &mut Values) -> Result<()>
     let (dim, head_dim) = (config.hidden_size, config.head_dim);
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     let half = head_dim / 2;
-    if config.num_hidden_layers < 2 || heads * head_dim != dim || half < PAIRS || 2 * head_dim > dim
-    {
-        return Err(Error::Config(format!(
-            "init method \"induction\" needs two layers, two heads and heads · head_dim = hidden_size; \
-             here are {} layers, {heads} heads of {head_dim} and a hidden size of {dim}",
-            config.num_hidden_layers
-        )));
-    }
     let mut rng = stream(seed, "induction");
     let shared = orthonormal(&mut rng, 1, dim, &[]);
     let mu = &shared[0];

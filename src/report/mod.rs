@@ -41,13 +41,16 @@ pub fn write(
     csv(&folder.join("trials.csv"), &tables.trials)?;
     csv(&folder.join("scores.csv"), &tables.scores)?;
     csv(&folder.join("summary.csv"), &summary)?;
+    let path = folder.join("decision.toml");
     if let Some(decision) = decision {
-        let path = folder.join("decision.toml");
         let text = toml::to_string(decision).map_err(|e| Error::Format {
             path: path.clone(),
             what: e.to_string(),
         })?;
         replace(&path, text.as_bytes())?;
+    } else if path.exists() {
+        // The study decides nothing any more.
+        std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
     }
     let path = folder.join("figure.svg");
     match figure::draw(title, &summary) {

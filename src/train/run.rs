@@ -11,7 +11,8 @@ use std::{
 
 /// Steps over which the final loss is the mean.
 const FINAL_STEPS: usize = 20;
-/// A smoothed loss that is this much above the lowest one has exploded (nats per token).
+/// A smoothed loss that is this much above the lowest one, or above that of a guess, has exploded (nats per
+/// token).
 const EXPLODED: f64 = 3.0;
 
 /// What training is to do.
@@ -106,7 +107,8 @@ pub fn run(
             kept.losses.push(done.loss);
             tokens_here += per_step;
             kept.seconds = before + began.elapsed().as_secs_f64();
-            check_explosion(&kept.losses[first as usize..], step)?;
+            let vocab = state.model.config.vocab_size;
+            check_explosion(&kept.losses[first as usize..], vocab, step)?;
             report(Progress {
                 stage: index,
                 step: step + 1,
@@ -135,21 +137,25 @@ pub fn run(
     })
 }
 
-/// The mean over the stage's last steps (another stage may have other data) against the lowest such mean: a function of the losses alone, so that a
-/// resumed run judges as one that was not interrupted.
-fn check_explosion(losses: &[f64], step: u64) -> Result<()> {
-    if losses.len() < 2 * FINAL_STEPS || !losses.len().is_multiple_of(FINAL_STEPS) {
+/// The mean over the stage's last steps (another stage may have other data) against the lowest such mean, and
+/// against a guess among all `vocab` ids: a function of the losses alone, so that a resumed run judges as one
+/// that was not interrupted.
+fn check_explosion(losses: &[f64], vocab: usize, step: u64) -> Result<()> {
+    if losses.len() < FINAL_STEPS {
         return Ok(());
     }
     let means = losses
-        .chunks_exact(FINAL_STEPS)
-        .map(|c| mean_of_last(c, FINAL_STEPS));
+        .windows(FINAL_STEPS)
+        .map(|window| mean_of_last(window, FINAL_STEPS));
     let lowest = means.fold(f64::INFINITY, f64::min);
     let now = mean_of_last(losses, FINAL_STEPS);
-    if now > lowest + EXPLODED {
+    let guess = (vocab as f64).ln();
+    if now > lowest + EXPLODED || now > guess + EXPLODED {
         return Err(Error::Diverged {
             step,
-            what: format!("the loss rose from {lowest:.3} to {now:.3}"),
+            what: format!(
+                "the loss is {now:.3}; it was {lowest:.3} at its lowest, and {guess:.3} is that of a guess"
+            ),
         });
     }
     Ok(())

@@ -56,11 +56,16 @@ impl Snapshot {
         if !path.exists() {
             return Ok(None);
         }
-        let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)
-            .map_err(|e| failed(path, format!("{e}; delete it to begin again")))?;
+        let mut tensors = candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| {
+            failed(
+                path,
+                format!("is damaged: {e}; --retry-failed begins again"),
+            )
+        })?;
         let mut take = |name: &str, dtype: DType| {
             let tensor = tensors.remove(name).filter(|t| t.dtype() == dtype);
-            tensor.ok_or_else(|| failed(path, format!("has no {name}; delete it to begin again")))
+            tensor
+                .ok_or_else(|| failed(path, format!("has no {name}; --retry-failed begins again")))
         };
         let params = state.model.params();
         for (param, [m, v]) in params.iter().zip(&state.optimizer.moments) {

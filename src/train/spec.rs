@@ -126,6 +126,12 @@ impl StageSpec {
             let what = format!("{} is no multiple of the context {}", batch.0, self.context);
             return wrong("batch_tokens", what);
         }
+        let steps = self.steps();
+        let sequences = steps.checked_mul(self.sequences() as u64);
+        if sequences.is_none_or(|n| n > u64::from(u32::MAX)) {
+            let what = format!("{} are more than 4 billion sequences", self.tokens.0);
+            return wrong("tokens", what);
+        }
         if self.micro_batch == Some(0) {
             return wrong("micro_batch", "must be at least 1".into());
         }

@@ -30,7 +30,8 @@ impl Rope {
             base: theta,
             scaling: kind.filter(|&k| k != "default").map(str::to_string),
             factor: number("factor").or_else(|| {
-                (kind == Some("longrope")).then(|| max_position_embeddings as f64 / original as f64)
+                let stretch = max_position_embeddings as f64 / original as f64;
+                (kind == Some("longrope")).then(|| stretch.max(1.0))
             }),
             original_context: Some(original),
             beta_fast: number("beta_fast"),

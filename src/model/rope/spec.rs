@@ -115,12 +115,7 @@ impl RopeSpec {
                 )));
             }
         };
-        if self.factor.is_some_and(|f| !(f.is_finite() && f >= 1.0)) {
-            return Err(Error::Rope(format!(
-                "factor = {:?} must be at least 1",
-                self.factor.unwrap_or_default()
-            )));
-        }
+        self.check_ranges()?;
         if let ("plain", Some(_)) = (method, self.factor) {
             return Err(Error::Rope(
                 "factor is given without a scaling; name one, such as scaling = \"yarn\"".into(),
@@ -130,6 +125,42 @@ impl RopeSpec {
             rope_theta,
             scaling,
         })
+    }
+
+    fn check_ranges(&self) -> Result<()> {
+        let above = |least: f64, value: f64| value.is_finite() && value > least;
+        let rules = [
+            ("factor", self.factor, 1.0f64.next_down()),
+            (
+                "original_context",
+                self.original_context.map(|n| n as f64),
+                1.0,
+            ),
+            ("beta_fast", self.beta_fast, 0.0),
+            ("beta_slow", self.beta_slow, 0.0),
+            ("attention_factor", self.attention_factor, 0.0),
+            ("low_freq_factor", self.low_freq_factor, 0.0),
+            (
+                "high_freq_factor",
+                self.high_freq_factor,
+                self.low_freq_factor.unwrap_or(0.0),
+            ),
+        ];
+        for (name, value, least) in rules {
+            if let Some(value) = value.filter(|value| !above(least, *value)) {
+                return Err(Error::Rope(format!(
+                    "{name} = {value} is out of range; it must be above {}",
+                    least.floor()
+                )));
+            }
+        }
+        let factors = self.short_factor.iter().chain(&self.long_factor).flatten();
+        match factors.copied().find(|factor| !above(0.0, *factor)) {
+            Some(factor) => Err(Error::Rope(format!(
+                "longrope's factor {factor} must be above 0"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn need<T>(&self, name: &str, value: Option<T>, method: &str) -> Result<T> {
