@@ -66,6 +66,7 @@ pub fn run(
     let Some(_lock) = folder.lock()? else {
         return Ok(Outcome::Busy);
     };
+    folder.remove_temporaries()?;
     if folder.published()?.is_some() {
         folder.clean_up()?;
         return Ok(Outcome::Done);
