@@ -14,6 +14,12 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(150, 150, 150),
 ];
 
+/// Pixels of the chart with its axes; the legend stands to its right.
+const PLOT_WIDTH: u32 = 610;
+/// Pixels from the top to the legend's first row, and from row to row.
+const LEGEND_TOP: i32 = 60;
+const LEGEND_ROW: i32 = 26;
+
 /// A point of a line: length, mean and interval.
 type Point = (f64, f64, Option<(f64, f64)>);
 
@@ -45,35 +51,51 @@ pub(super) fn draw(title: &str, summary: &[SummaryRow]) -> Option<Result<String,
     Some(render(title, &task, &lines).map_err(|e| e.to_string()))
 }
 
+/// Width and height in pixels with which every arm's name fits the legend.
+fn size(lines: &[(&str, Vec<Point>)]) -> (u32, u32) {
+    let longest = lines.iter().map(|(arm, _)| arm.chars().count()).max();
+    // A letter of the legend is 8 pixels wide at most on average; a name begins at 46.
+    let legend = 56 + 8 * longest.unwrap_or(0) as u32;
+    let rows = LEGEND_TOP as u32 + LEGEND_ROW as u32 * lines.len() as u32;
+    (PLOT_WIDTH + legend.max(210), rows.max(480))
+}
+
 fn render(
     title: &str,
     task: &str,
     lines: &[(&str, Vec<Point>)],
 ) -> Result<String, Box<dyn std::error::Error>> {
-    let lengths: Vec<f64> = lines
+    let mut lengths: Vec<f64> = lines
         .iter()
         .flat_map(|(_, l)| l.iter().map(|p| p.0))
         .collect();
-    let least = lengths.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = lengths.iter().copied().fold(1.0, f64::max);
+    lengths.sort_by(f64::total_cmp);
+    lengths.dedup();
+    let (Some(least), Some(most)) = (lengths.first(), lengths.last()) else {
+        return Err("no score has a length".into());
+    };
+    let range = least * 0.85..most * 1.18;
+    // Lines on one spot stand beside each other, up to six pixels apart at any range of lengths.
+    let pixels = (48.0 / lines.len() as f64).min(6.0);
+    let apart = (range.end / range.start).powf(pixels / f64::from(PLOT_WIDTH));
+    let (width, height) = size(lines);
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, (820, 480)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
         root.fill(&WHITE)?;
-        let (plot, legend) = root.split_horizontally(610);
+        let (plot, legend) = root.split_horizontally(PLOT_WIDTH);
+        let ticks = lengths.len();
         let mut chart = ChartBuilder::on(&plot)
             .caption(title, ("sans-serif", 18))
             .margin(12)
             .x_label_area_size(44)
             .y_label_area_size(52)
-            .build_cartesian_2d(
-                (least * 0.85..most * 1.18).log_scale().base(2.0),
-                -0.03f64..1.03,
-            )?;
+            .build_cartesian_2d(range.log_scale().with_key_points(lengths), -0.03f64..1.03)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
             .light_line_style(TRANSPARENT)
+            .x_labels(ticks)
             .x_desc("prompt length (tokens)")
             .y_desc(format!("{task}: share found, 95 % interval over seeds"))
             .x_label_formatter(&|x| format!("{x:.0}"))
@@ -82,8 +104,7 @@ fn render(
             .draw()?;
         for (i, (arm, points)) in lines.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
-            // Lines on one spot stand beside each other.
-            let shift = 1.0 + 0.012 * (i as f64 - lines.len() as f64 / 2.0);
+            let shift = apart.powf(i as f64 - (lines.len() - 1) as f64 / 2.0);
             let at = |p: &Point| (p.0 * shift, p.1);
             chart.draw_series(LineSeries::new(
                 points.iter().map(at),
@@ -98,7 +119,7 @@ fn render(
                     chart.draw_series(LineSeries::new(ends, colour.mix(0.6).stroke_width(1)))?;
                 }
             }
-            let (x, y) = (8, 60 + 26 * i as i32);
+            let (x, y) = (8, LEGEND_TOP + LEGEND_ROW * i as i32);
             legend.draw(&PathElement::new(
                 vec![(x, y), (x + 30, y)],
                 colour.stroke_width(2),
