@@ -21,6 +21,11 @@ fn names(records: &[(String, String)]) -> Vec<&str> {
     records.iter().map(|(name, _)| name.as_str()).collect()
 }
 
+/// A file of a results folder.
+fn read(work: &Work, results: &str, file: &str) -> String {
+    fs::read_to_string(work.path(results).join(file)).unwrap()
+}
+
 /// The sweep in the background.
 fn start(work: &Work, arguments: &[&str]) -> Child {
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("harness"));
@@ -108,6 +113,7 @@ fn a_sweep_gives_the_same_bytes_however_it_is_run() {
     let (code, _, error) = work.run(&["sweep", "study.toml"]);
     assert_eq!(code, 0, "{error}");
     let records = work.records("results/small");
+    let scores = read(&work, "results/small", "scores.csv");
     assert_eq!(names(&records), ALL);
     // Every arm and seed gives something else.
     for (i, (_, one)) in records.iter().enumerate() {
@@ -134,6 +140,41 @@ fn a_sweep_gives_the_same_bytes_however_it_is_run() {
                 .success()
         );
         assert_eq!(work.records(out), records);
+        assert_eq!(read(&work, out, "scores.csv"), scores);
+    }
+}
+
+#[test]
+fn a_sweep_leaves_its_tables_figure_and_decision() {
+    let work = Work::new();
+    work.append(
+        "study.toml",
+        "\n[decision]\nbest = \"prose.nats_per_token\"\n\
+         gates = [{ score = \"passkey.192.exact_match\", may_worsen = 0.1 }]\n",
+    );
+    let (code, out, error) = work.run(&["sweep", "study.toml"]);
+    assert_eq!(code, 0, "{error}");
+    let (table, printed_why) = out.split_once("\n\n").unwrap();
+    insta::assert_snapshot!(table, @r"
+    arm          done  passkey  passkey   prose
+                         192 ↑    256 ↑  nats ↓
+    base          1/1    0.000    0.000   5.985
+    rope=plain    2/2    0.000    0.000   5.355
+    rope=yarn-4   2/2    0.000    0.000   5.354
+    ");
+    assert!(out.lines().all(|line| line == line.trim_end()), "{out}");
+    let file = |name: &str| read(&work, "results/small", name);
+    let rows = |name: &str| file(name).lines().count() - 1;
+    assert_eq!(rows("trials.csv"), ALL.len());
+    // Passkey: 2 lengths at 2 depths, a mean for each length, one over all. Losses: 2 metrics, by sliding
+    // windows and at 2 ranges of positions.
+    assert_eq!(rows("scores.csv"), ALL.len() * (7 + 6));
+    assert_eq!(rows("summary.csv"), 3 * (7 + 6));
+    let decision: toml::Table = file("decision.toml").parse().unwrap();
+    assert_eq!(decision["why"].as_str(), Some(printed_why.trim_end()));
+    assert_eq!(decision["status"].as_str(), Some("tied"));
+    for text in ["rope=plain", "rope=yarn-4", "\n192\n", "\n256\n"] {
+        assert!(file("figure.svg").contains(text), "{text}");
     }
 }
 
@@ -212,6 +253,7 @@ fn a_sweep_that_was_killed_goes_on_to_the_same_bytes() {
     let work = long_study();
     assert_eq!(work.run(&["sweep", "study.toml", "--out", "whole"]).0, 0);
     let whole = work.records("whole");
+    let scores = read(&work, "whole", "scores.csv");
     assert_eq!(whole.len(), 3);
     // Moments that differ in kind: before the first step, within training, between trials.
     for milliseconds in [60, 400, 900, 1700] {
@@ -224,6 +266,7 @@ fn a_sweep_that_was_killed_goes_on_to_the_same_bytes() {
     let (code, _, error) = work.run(&["sweep", "study.toml"]);
     assert_eq!(code, 0, "{error}");
     assert_eq!(work.records("results/small"), whole);
+    assert_eq!(read(&work, "results/small", "scores.csv"), scores);
 }
 
 #[test]
