@@ -1,12 +1,12 @@
 //! Weights and tokenizer in and out: folders in Hugging Face's layout.
 use crate::model::{Decoder, Init, LlamaConfig};
-use crate::ops::Env;
+use crate::{ops::Env, whole_file};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
-    os::unix::fs::PermissionsExt,
+    io::Write,
     path::{Path, PathBuf},
 };
 use tokenizers::Tokenizer;
@@ -107,11 +107,8 @@ impl BaseSpec {
     /// When a file is missing or damaged, a tensor is missing or misshapen, or the tokenizer has ids
     /// that the model has not.
     pub fn load(&self, env: &Env) -> Result<Checkpoint> {
-        self.check()?;
-        let config = self.config()?;
-        let tokenizer = self.tokenizer()?;
-        let folder = self.folder()?;
-        let path = folder.join(WEIGHTS);
+        let (config, tokenizer) = self.checked()?;
+        let path = self.folder()?.join(WEIGHTS);
         let model = match self.init {
             Some(init) => Decoder::init(env, &config, init),
             None => {
@@ -130,8 +127,14 @@ impl BaseSpec {
     /// Checks all that can be checked without reading weights: configuration, tokenizer, and by its header the
     /// weights' names, shapes and the file's length.
     pub fn check(&self) -> Result<()> {
+        self.checked().map(|_| ())
+    }
+
+    /// Configuration and tokenizer, after [`Self::check`].
+    fn checked(&self) -> Result<(LlamaConfig, Tokenizer)> {
         let config = self.config()?;
-        let ids = self.tokenizer()?.get_vocab_size(true);
+        let tokenizer = self.tokenizer()?;
+        let ids = tokenizer.get_vocab_size(true);
         let folder = self.folder()?;
         if ids > config.vocab_size {
             let what = format!(
@@ -143,9 +146,10 @@ impl BaseSpec {
         let path = folder.join(WEIGHTS);
         if let Some(init) = self.init {
             let path = folder.join(CONFIG).display().to_string();
-            return init
-                .check(&config)
-                .map_err(|source| Error::Model { path, source });
+            return match init.check(&config) {
+                Ok(()) => Ok((config, tokenizer)),
+                Err(source) => Err(Error::Model { path, source }),
+            };
         }
         let file = fs::File::open(&path).map_err(|e| wrong(&path, e))?;
         // SAFETY: the file is only read, and its header is checked against its length.
@@ -169,7 +173,7 @@ impl BaseSpec {
                 return Err(wrong(&path, what));
             }
         }
-        Ok(())
+        Ok((config, tokenizer))
     }
 }
 
@@ -185,33 +189,20 @@ pub fn save(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()>
         .map(|p| (p.name.clone(), p.value.clone()))
         .collect();
     let weights = folder.join(WEIGHTS);
-    write_whole(&weights, |path| {
-        candle_core::safetensors::save(&tensors, path).map_err(|e| wrong(&weights, e))
-    })?;
+    whole_file::replace(&weights, |file| {
+        candle_core::safetensors::save(&tensors, file.path()).map_err(std::io::Error::other)
+    })
+    .map_err(|e| wrong(&weights, e))?;
     let config = folder.join(CONFIG);
     let sorted: BTreeMap<String, serde_json::Value> =
         serde_json::from_value(model.config.to_json()).map_err(|e| wrong(&config, e))?;
     let text = serde_json::to_string_pretty(&sorted).map_err(|e| wrong(&config, e))?;
-    write_whole(&config, |path| {
-        fs::write(path, text + "\n").map_err(|e| wrong(&config, e))
-    })?;
+    whole_file::replace(&config, |file| writeln!(file, "{text}")).map_err(|e| wrong(&config, e))?;
     let file = folder.join(TOKENIZER);
-    write_whole(&file, |path| {
-        tokenizer.save(path, false).map_err(|e| wrong(&file, e))
+    whole_file::replace(&file, |temporary| {
+        tokenizer
+            .save(temporary.path(), false)
+            .map_err(std::io::Error::other)
     })
-}
-
-/// Lets `write` fill a temporary file, which then takes the name `path`.
-fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let temporary = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(|e| wrong(path, e))?;
-    write(temporary.path())?;
-    fs::File::open(temporary.path())
-        .and_then(|file| file.sync_all())
-        .map_err(|e| wrong(path, e))?;
-    temporary.persist(path).map_err(|e| wrong(path, e.error))?;
-    Ok(())
+    .map_err(|e| wrong(&file, e))
 }

@@ -50,13 +50,7 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
         return dry_run(&study, &chosen, &out, arguments.json);
     }
     let results = ResultsFolder::open(&out, &study)?;
-    let costs = study.prepare(&cache(&out))?;
-    let trials: Vec<(&Trial, Cost)> = study
-        .trials
-        .iter()
-        .zip(costs)
-        .filter(|(trial, _)| chosen.contains(&trial.key.as_str()))
-        .collect();
+    let trials = prepare(&study, &chosen, &cache(&out))?;
     let states = || {
         trials
             .iter()
@@ -116,6 +110,15 @@ fn publish(out: &Path, study: &Study) -> Result<(Tables, Option<Decision>)> {
     Ok((tables, decision))
 }
 
+/// Prepares the study and returns the chosen trials with what they cost.
+fn prepare<'a>(study: &'a Study, chosen: &[&str], cache: &Path) -> Result<Vec<(&'a Trial, Cost)>> {
+    let costs = study.prepare(cache)?;
+    let all = study.trials.iter().zip(costs);
+    Ok(all
+        .filter(|(trial, _)| chosen.contains(&trial.key.as_str()))
+        .collect())
+}
+
 /// Keys of the trials that `--only` names, or of all.
 fn choose<'a>(study: &'a Study, only: Option<&str>) -> Result<Vec<&'a str>> {
     let all = study.trials.iter();
@@ -149,7 +152,7 @@ fn dry_run(study: &Study, chosen: &[&str], out: &Path, as_json: bool) -> Result<
         cache if cache.is_dir() => cache,
         _ => temporary.path().to_path_buf(),
     };
-    let costs = study.prepare(&cache)?;
+    let trials = prepare(study, chosen, &cache)?;
     let first = study.trials.iter().find(|trial| !trial.is_base());
     let speed = match first {
         Some(trial) => Some(
@@ -158,12 +161,6 @@ fn dry_run(study: &Study, chosen: &[&str], out: &Path, as_json: bool) -> Result<
         ),
         None => None,
     };
-    let trials: Vec<(&Trial, Cost)> = study
-        .trials
-        .iter()
-        .zip(costs)
-        .filter(|(trial, _)| chosen.contains(&trial.key.as_str()))
-        .collect();
     let seconds = |cost: &Cost| speed.map(|speed| speed.seconds(cost));
     if as_json {
         let rows = trials.iter().map(|(trial, cost)| {

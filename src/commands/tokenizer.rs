@@ -1,7 +1,7 @@
 //! `harness tokenizer`: a byte-level BPE tokenizer from a study's texts.
-use crate::{data, experiment::StudySpec};
+use crate::{data, experiment::StudySpec, whole_file};
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// `harness tokenizer STUDY --vocab-size N --out FILE`.
 #[derive(Debug, clap::Args)]
@@ -30,21 +30,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     }
     let tokenizer = data::train_tokenizer(&documents, arguments.vocab_size)?;
     let out = &arguments.out;
-    let folder = match out.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let temporary = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .with_context(|| out.display().to_string())?;
-    tokenizer
-        .save(temporary.path(), false)
-        .map_err(|e| anyhow::anyhow!("{}: {e}", out.display()))?;
-    temporary.as_file().sync_all()?;
-    temporary
-        .persist(out)
-        .with_context(|| out.display().to_string())?;
+    whole_file::replace(out, |file| {
+        tokenizer
+            .save(file.path(), false)
+            .map_err(std::io::Error::other)
+    })
+    .with_context(|| out.display().to_string())?;
     println!(
         "{}: {} ids from {} documents",
         out.display(),

@@ -1,11 +1,8 @@
 //! Tokenised documents in a memory-mapped file, cached by content.
-use super::{Error, Result, SourceSpec, encode::Encoder, read, source, synthetic};
+use super::{Error, Result, SourceSpec, encode::Encoder, source::Material, synthetic};
+use crate::whole_file;
 use rayon::prelude::*;
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{fs, io::Write, path::Path};
 use tokenizers::Tokenizer;
 
 /// First bytes of a shard; the number is the format's version.
@@ -92,7 +89,8 @@ pub fn prepare(
 ) -> Result<Shard> {
     let mut key = blake3::Hasher::new();
     key.update(MAGIC);
-    key.update(source::content_hash(spec)?.as_bytes());
+    let contents = Material::read(spec)?;
+    key.update(contents.hash().as_bytes());
     let text = tokenizer
         .to_string(false)
         .map_err(|e| Error::Tokenizer(e.to_string()))?;
@@ -104,9 +102,9 @@ pub fn prepare(
         return Ok(shard);
     }
     let encoder = Encoder::new(tokenizer);
-    let documents = match &spec.generator {
-        Some(generator) => synthetic::documents(generator, &encoder)?,
-        None => read::documents(spec)?
+    let documents = match contents {
+        Material::Generator(generator) => synthetic::documents(generator, &encoder)?,
+        Material::Documents(documents) => documents
             .par_iter()
             .map(|d| encoder.encode(&d.text))
             .collect::<Result<_>>()?,
@@ -115,22 +113,22 @@ pub fn prepare(
         .into_iter()
         .map(|ids| bos.into_iter().chain(ids).chain(eos).collect())
         .collect();
-    write(&path, &documents).map_err(|e| Error::File {
-        path: path.display().to_string(),
-        what: format!("cannot write the token cache: {e}"),
-    })?;
+    fs::create_dir_all(cache)
+        .and_then(|()| whole_file::replace(&path, |file| write(file.as_file_mut(), &documents)))
+        .map_err(|e| Error::File {
+            path: path.display().to_string(),
+            what: format!("cannot write the token cache: {e}"),
+        })?;
     Shard::open(&path).ok_or_else(|| Error::File {
         path: path.display().to_string(),
         what: "cannot be read back after it was written; check the disk".into(),
     })
 }
 
-fn write(path: &PathBuf, documents: &[Vec<u32>]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+/// Fills a shard's file.
+fn write(file: &mut fs::File, documents: &[Vec<u32>]) -> std::io::Result<()> {
     let mut out = Hashing {
-        out: std::io::BufWriter::new(temporary.as_file_mut()),
+        out: std::io::BufWriter::new(file),
         hash: blake3::Hasher::new(),
     };
     let tokens: u64 = documents.iter().map(|d| d.len() as u64).sum();
@@ -148,11 +146,7 @@ fn write(path: &PathBuf, documents: &[Vec<u32>]) -> std::io::Result<()> {
     }
     let hash = out.hash.finalize();
     out.write_all(hash.as_bytes())?;
-    out.flush()?;
-    drop(out);
-    temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
-    Ok(())
+    out.flush()
 }
 
 /// Writes on and hashes what it wrote.

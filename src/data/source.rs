@@ -145,18 +145,37 @@ pub fn check_sources(sources: &[SourceSpec]) -> Result<()> {
 
 /// Hash of what the source holds: its documents' contents in their order, or its generator.
 pub fn content_hash(spec: &SourceSpec) -> Result<String> {
-    let mut hash = blake3::Hasher::new();
-    match &spec.generator {
-        Some(generator) => {
-            let said = serde_json::to_string(generator).unwrap_or_default();
-            hash.update(format!("generator {} {said}", synthetic::VERSION).as_bytes());
-        }
-        None => {
-            for Document { id, text } in read::documents(spec)? {
-                hash.update(blake3::hash(id.as_bytes()).as_bytes());
-                hash.update(blake3::hash(text.as_bytes()).as_bytes());
+    Ok(Material::read(spec)?.hash())
+}
+
+/// What a source holds.
+pub(super) enum Material<'a> {
+    Generator(&'a Generator),
+    Documents(Vec<Document>),
+}
+
+impl<'a> Material<'a> {
+    pub(super) fn read(spec: &'a SourceSpec) -> Result<Self> {
+        Ok(match &spec.generator {
+            Some(generator) => Material::Generator(generator),
+            None => Material::Documents(read::documents(spec)?),
+        })
+    }
+
+    pub(super) fn hash(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        match self {
+            Material::Generator(generator) => {
+                let said = serde_json::to_string(generator).unwrap_or_default();
+                hash.update(format!("generator {} {said}", synthetic::VERSION).as_bytes());
+            }
+            Material::Documents(documents) => {
+                for Document { id, text } in documents {
+                    hash.update(blake3::hash(id.as_bytes()).as_bytes());
+                    hash.update(blake3::hash(text.as_bytes()).as_bytes());
+                }
             }
         }
+        hash.finalize().to_hex()[..16].to_string()
     }
-    Ok(hash.finalize().to_hex()[..16].to_string())
 }

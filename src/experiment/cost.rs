@@ -44,7 +44,7 @@ pub(super) fn of(trial: &TrialSpec, config: &LlamaConfig, estimate: Estimate) ->
         .max();
     let memory = train.unwrap_or(0).max(scoring_bytes(longest, config)) + PROCESS;
     Cost {
-        train_tokens: trial.stage.iter().map(StageSpec::trained_tokens).sum(),
+        train_tokens: trial.tokens(),
         train_flops: trial.stage.iter().map(flops).sum(),
         score_tokens: estimate.prefill as u64,
         score_flops: scored * config.train_flops_per_token(longest) / 3.0,

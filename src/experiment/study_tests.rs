@@ -27,7 +27,7 @@ fn the_trials_are_the_base_and_every_combination_times_every_seed() {
     let base = &study.trials[0];
     assert!(base.is_base() && base.spec.optimizer.is_none() && base.spec.seed.is_none());
     let last = &study.trials[8];
-    assert_eq!((last.tokens(), last.spec.seed), (5120, Some(1)));
+    assert_eq!((last.spec.tokens(), last.spec.seed), (5120, Some(1)));
     assert_eq!(last.spec.optimizer.as_ref().unwrap().lr, 2e-5);
     let rope = last.spec.stage[0].rope.as_ref().unwrap();
     assert_eq!(rope.scaling.as_deref(), Some("yarn"));
@@ -49,7 +49,7 @@ fn a_reduced_study_has_one_seed_and_a_tenth_of_the_tokens() {
     );
     let names: Vec<&str> = reduced.trials.iter().map(|t| t.name.as_str()).collect();
     assert_eq!(names, ["base", "rope=plain,seed=0", "rope=yarn-4,seed=0"]);
-    assert_eq!(reduced.trials[1].tokens(), 512);
+    assert_eq!(reduced.trials[1].spec.tokens(), 512);
     let keys: Vec<&str> = full.trials.iter().map(|t| t.key.as_str()).collect();
     assert!(
         reduced

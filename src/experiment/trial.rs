@@ -47,14 +47,14 @@ impl Trial {
     pub fn is_base(&self) -> bool {
         self.spec.stage.is_empty()
     }
-
-    /// Tokens that the trial trains on.
-    pub fn tokens(&self) -> u64 {
-        self.spec.stage.iter().map(StageSpec::trained_tokens).sum()
-    }
 }
 
 impl TrialSpec {
+    /// Tokens that the trial trains on.
+    pub fn tokens(&self) -> u64 {
+        self.stage.iter().map(StageSpec::trained_tokens).sum()
+    }
+
     /// The mix of stage `index`: its own, or the study's.
     pub fn stage_mix(&self, index: usize) -> &MixSpec {
         let own = self.stage.get(index).and_then(|stage| stage.mix.as_ref());

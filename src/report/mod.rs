@@ -73,21 +73,11 @@ fn csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
     replace(path, &bytes)
 }
 
-/// Puts `bytes` in the place of a file, whole.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let io = |source| Error::Io {
+    crate::whole_file::replace(path, |file| file.write_all(bytes)).map_err(|source| Error::Io {
         path: path.to_path_buf(),
         source,
-    };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(io)?;
-    temporary.write_all(bytes).map_err(io)?;
-    temporary.as_file().sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -1,26 +1,16 @@
-//! Files that are there whole or not at all.
+//! What trials publish: files that are there whole or not at all, some of them numbered.
 use super::{Result, io};
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
-use tempfile::{Builder, NamedTempFile};
+use crate::whole_file;
+use std::{io::Write, path::Path};
 
-/// Publishes a file once: written under another name, synced, then linked. False where it was there
-/// before; it then stays as it was.
+/// Publishes a file once. False where it was there before; it then stays as it was.
 pub(super) fn once(path: &Path, bytes: &[u8]) -> Result<bool> {
-    let temporary = written(path, bytes)?;
-    match fs::hard_link(temporary.path(), path) {
-        Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(e) => return Err(io(path)(e)),
-    }
-    sync_folder(path)?;
-    Ok(true)
+    whole_file::once(path, bytes).map_err(io(path))
 }
 
 /// Writes a file or replaces it as a whole.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = written(path, bytes)?;
-    temporary.persist(path).map_err(|e| io(path)(e.error))?;
-    sync_folder(path)
+    whole_file::replace(path, |file| file.write_all(bytes)).map_err(io(path))
 }
 
 /// The first free `STEM-N.json`, counted from 1, takes the bytes.
@@ -39,26 +29,10 @@ pub(super) fn count(folder: &Path, stem: &str) -> usize {
         .count()
 }
 
-fn written(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    // As readable as any other file: temporary files are their owner's alone.
-    let permissions = fs::Permissions::from_mode(0o666);
-    let temporary = Builder::new().permissions(permissions).tempfile_in(folder);
-    let mut temporary = temporary.map_err(io(folder))?;
-    temporary.write_all(bytes).map_err(io(path))?;
-    temporary.as_file().sync_all().map_err(io(path))?;
-    Ok(temporary)
-}
-
-fn sync_folder(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let opened = fs::File::open(folder).map_err(io(folder))?;
-    opened.sync_all().map_err(io(folder))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_is_published_stays() {

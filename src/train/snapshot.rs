@@ -2,7 +2,7 @@
 use super::{Error, Result, Stepper};
 use crate::ops::update;
 use candle_core::{DType, Device, Tensor};
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, path::Path};
 
 /// What a snapshot holds beside weights and moments.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -38,14 +38,10 @@ impl Snapshot {
             Tensor::new(self.losses.as_slice(), &Device::Cpu)?,
         );
         tensors.insert(SECONDS.into(), Tensor::new(&[self.seconds], &Device::Cpu)?);
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let temporary = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(path, e))?;
-        candle_core::safetensors::save(&tensors, temporary.path())?;
-        fs::File::open(temporary.path())
-            .and_then(|file| file.sync_all())
-            .map_err(|e| failed(path, e))?;
-        temporary.persist(path).map_err(|e| failed(path, e))?;
-        Ok(())
+        crate::whole_file::replace(path, |file| {
+            candle_core::safetensors::save(&tensors, file.path()).map_err(std::io::Error::other)
+        })
+        .map_err(|e| failed(path, e))
     }
 
     /// Puts the state at `path` into `state`; `None` where there is no snapshot.
