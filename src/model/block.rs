@@ -1,6 +1,6 @@
 //! One decoder block with an explicit forward and backward: the forward returns its output and what it
 //! saved, the backward takes the output's gradient, gives back the input's and adds the weights'.
-use super::{LlamaConfig, Param, Result};
+use super::{ModelConfig, Param, Result};
 use crate::ops::{Env, attention, linear, rms_norm, rope, swiglu, update, view};
 use crate::parallel::{Communicator, context};
 use candle_core::Tensor;
@@ -23,7 +23,7 @@ pub struct Block {
 #[derive(Debug)]
 pub struct Pass<'a> {
     pub env: &'a Env,
-    pub config: &'a LlamaConfig,
+    pub config: &'a ModelConfig,
     pub table: &'a rope::Table,
     /// `[batch, tokens]`
     pub positions: &'a [u32],
@@ -90,7 +90,7 @@ impl Block {
 
     /// Queries, keys and values of the normalised input, as `[batch, tokens, heads, head_dim]`, not yet
     /// turned.
-    pub fn qkv(&self, env: &Env, config: &LlamaConfig, x: &Tensor) -> Result<[Tensor; 3]> {
+    pub fn qkv(&self, env: &Env, config: &ModelConfig, x: &Tensor) -> Result<[Tensor; 3]> {
         let (batch, tokens, _) = x.dims3()?;
         let h = rms_norm::forward(env, x, &self.input_layernorm.value, config.rms_norm_eps)?;
         let project = |p: &Param| -> Result<Tensor> {
@@ -109,7 +109,7 @@ impl Block {
     pub fn finish(
         &self,
         env: &Env,
-        config: &LlamaConfig,
+        config: &ModelConfig,
         x: &Tensor,
         o: &Tensor,
     ) -> Result<(Tensor, [Tensor; 3])> {

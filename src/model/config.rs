@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 /// The fields of `config.json` that determine the computation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LlamaConfig {
+pub struct ModelConfig {
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -24,7 +24,7 @@ pub struct LlamaConfig {
     pub rope: Rope,
 }
 
-impl LlamaConfig {
+impl ModelConfig {
     /// Reads `config.json`'s text.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl LlamaConfig {
         let hidden_size = config.size("hidden_size")?;
         let heads = config.size("num_attention_heads")?;
         let max_position_embeddings = config.size("max_position_embeddings")?;
-        let parsed = LlamaConfig {
+        let parsed = ModelConfig {
             vocab_size: config.size("vocab_size")?,
             hidden_size,
             intermediate_size: config.size("intermediate_size")?,
@@ -256,16 +256,16 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() -> Result<()> {
-        let config = LlamaConfig::parse(TEXT)?;
+        let config = ModelConfig::parse(TEXT)?;
         assert_eq!((config.head_dim, config.eos_token_id), (8, Some(3)));
-        let again = LlamaConfig::parse(&config.to_json().to_string())?;
+        let again = ModelConfig::parse(&config.to_json().to_string())?;
         assert_eq!(config, again);
         Ok(())
     }
 
     #[test]
     fn counts_weights() -> Result<()> {
-        let config = LlamaConfig::parse(TEXT)?;
+        let config = ModelConfig::parse(TEXT)?;
         let block = 32 + 32 * 32 + 2 * 16 * 32 + 32 * 32 + 32 + 3 * 64 * 32;
         assert_eq!(config.num_parameters(), 100 * 32 + 2 * block + 32);
         assert_eq!(
@@ -287,7 +287,7 @@ mod tests {
             ),
             ("512", "\"many\"", "max_position_embeddings"),
         ] {
-            let error = LlamaConfig::parse(&TEXT.replace(from, to))
+            let error = ModelConfig::parse(&TEXT.replace(from, to))
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(word), "{error}");

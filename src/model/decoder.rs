@@ -1,6 +1,6 @@
 //! The decoder: embedding, blocks, final norm and head, and the walk through them that trains.
 use super::{
-    Batch, Error, LlamaConfig, Param, Result,
+    Batch, Error, ModelConfig, Param, Result,
     block::{Block, Pass},
 };
 use crate::ops::{Env, attention, cross_entropy, embedding, rms_norm, rope};
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 /// A Llama-type decoder.
 #[derive(Debug)]
 pub struct Decoder {
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
     pub embed_tokens: Param,
     pub blocks: Vec<Block>,
     pub norm: Param,
@@ -34,7 +34,7 @@ impl Decoder {
     /// # Errors
     /// When a tensor is missing or of another shape.
     pub fn from_tensors(
-        config: &LlamaConfig,
+        config: &ModelConfig,
         mut tensors: HashMap<String, Tensor>,
     ) -> Result<Self> {
         let mut params = Vec::new();
@@ -60,8 +60,8 @@ impl Decoder {
         Self::assemble(config, params)
     }
 
-    /// `params` in the order of [`LlamaConfig::tensors`].
-    pub(super) fn assemble(config: &LlamaConfig, params: Vec<Param>) -> Result<Self> {
+    /// `params` in the order of [`ModelConfig::tensors`].
+    pub(super) fn assemble(config: &ModelConfig, params: Vec<Param>) -> Result<Self> {
         let mut params = params.into_iter();
         let mut next = || {
             params.next().ok_or_else(|| Error::Tensor {
@@ -97,7 +97,7 @@ impl Decoder {
         })
     }
 
-    /// All weights, in the order of [`LlamaConfig::tensors`].
+    /// All weights, in the order of [`ModelConfig::tensors`].
     pub fn params(&self) -> Vec<&Param> {
         let mut all = vec![&self.embed_tokens];
         all.extend(self.blocks.iter().flat_map(Block::params));

@@ -1,5 +1,5 @@
 //! Weights to begin from.
-use super::{Decoder, Error, LlamaConfig, Param, Result};
+use super::{Decoder, Error, ModelConfig, Param, Result};
 use crate::ops::{Env, from_vec};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -32,7 +32,7 @@ impl Init {
     ///
     /// # Errors
     /// When induction is asked for and the heads do not fill the hidden size, or there is one layer.
-    pub fn check(&self, config: &LlamaConfig) -> Result<()> {
+    pub fn check(&self, config: &ModelConfig) -> Result<()> {
         let (dim, head_dim) = (config.hidden_size, config.head_dim);
         let (heads, layers) = (config.num_attention_heads, config.num_hidden_layers);
         let fits = layers >= 2 && heads * head_dim == dim && heads >= 2 && head_dim >= 2 * PAIRS;
@@ -60,7 +60,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Init::check`].
-    pub fn init(env: &Env, config: &LlamaConfig, init: Init) -> Result<Self> {
+    pub fn init(env: &Env, config: &ModelConfig, init: Init) -> Result<Self> {
         init.check(config)?;
         let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
         let mut values = Values::new();
@@ -140,7 +140,7 @@ const PAIRS: usize = 3;
 /// the token before, and writes it into a subspace of its own. Layer 1: queries of the token itself,
 /// keys of that subspace: a token finds the places behind its earlier occurrences, and copies what
 /// stands there.
-fn induction(config: &LlamaConfig, seed: u64, values: &mut Values) -> Result<()> {
+fn induction(config: &ModelConfig, seed: u64, values: &mut Values) -> Result<()> {
     let (dim, head_dim) = (config.hidden_size, config.head_dim);
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     let half = head_dim / 2;

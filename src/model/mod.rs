@@ -12,7 +12,7 @@ pub mod rope;
 mod tests;
 
 pub use batch::Batch;
-pub use config::LlamaConfig;
+pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use init::{Init, Method};
 pub use param::Param;

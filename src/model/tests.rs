@@ -6,8 +6,8 @@ use crate::parallel::{Communicator, Ranks};
 use candle_core::{D, DType, Device, Tensor, Var};
 use std::collections::HashMap;
 
-fn config(extra: &str) -> LlamaConfig {
-    LlamaConfig::parse(&format!(
+fn config(extra: &str) -> ModelConfig {
+    ModelConfig::parse(&format!(
         r#"{{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 256, "initializer_range": 0.2, "rope_theta": 1000.0,
@@ -26,7 +26,7 @@ fn ids(seed: u64, n: usize, vocab: u32) -> Vec<u32> {
 /// The decoder's loss in f64 candle ops, for one sequence with documents.
 fn reference(
     vars: &HashMap<String, Var>,
-    c: &LlamaConfig,
+    c: &ModelConfig,
     batch: &Batch,
 ) -> candle_core::Result<Tensor> {
     let device = Device::Cpu;
