@@ -35,13 +35,20 @@ impl Init {
     pub fn check(&self, config: &ModelConfig) -> Result<()> {
         let (dim, head_dim) = (config.hidden_size, config.head_dim);
         let (heads, layers) = (config.num_attention_heads, config.num_hidden_layers);
-        let fits = layers >= 2 && heads * head_dim == dim && heads >= 2 && head_dim >= 2 * PAIRS;
+        let fits = layers >= 2
+            && heads * head_dim == dim
+            && heads >= 2
+            && head_dim >= 2 * PAIRS
+            // A norm would take the strength of the match away.
+            && !config.qk_norm;
         if self.method == Method::Random || fits {
             return Ok(());
         }
         Err(Error::Config(format!(
-            "init method \"induction\" needs two layers, two heads and heads · head_dim = hidden_size; \
-             here are {layers} layers, {heads} heads of {head_dim} and a hidden size of {dim}"
+            "init method \"induction\" needs two layers, two heads, heads · head_dim = hidden_size and no \
+             norms of q and k; here are {layers} layers, {heads} heads of {head_dim}, a hidden size of {dim} \
+             and {} norms",
+            if config.qk_norm { "such" } else { "no" }
         )))
     }
 }
@@ -69,7 +76,9 @@ impl Decoder {
             let n: usize = shape.iter().product();
             let ends_branch = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
             let std = config.initializer_range * if ends_branch { residual } else { 1.0 };
-            let drawn = if shape.len() == 1 {
+            let drawn = if name.ends_with(".bias") {
+                vec![0f32; n]
+            } else if shape.len() == 1 {
                 vec![1f32; n]
             } else {
                 (0..n).map(|_| (normal(&mut rng) * std) as f32).collect()

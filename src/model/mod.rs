@@ -1,4 +1,4 @@
-//! One Llama-type decoder: its configuration, RoPE, blocks, and generation.
+//! One decoder for several families: its configuration, RoPE, blocks, and generation.
 pub mod batch;
 pub mod block;
 pub mod cache;
@@ -12,7 +12,7 @@ pub mod rope;
 mod tests;
 
 pub use batch::Batch;
-pub use config::ModelConfig;
+pub use config::{Family, ModelConfig};
 pub use decoder::Decoder;
 pub use init::{Init, Method};
 pub use param::Param;
