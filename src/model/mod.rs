@@ -5,6 +5,8 @@ pub mod cache;
 pub mod config;
 pub mod decoder;
 pub mod generate;
+#[cfg(test)]
+mod golden_tests;
 pub mod init;
 pub mod param;
 pub mod rope;
