@@ -73,9 +73,10 @@ fn training_bytes(stage: &StageSpec, config: &ModelConfig) -> usize {
         .unwrap_or(stage.sequences())
         .min(stage.sequences());
     let tokens = rows * stage.context;
-    // A block keeps its input, q, k, v, o, lse, the middle, gate and up; its backward makes as many
+    // A block keeps its input, q, k (these before their norms, too), v, o, lse, the middle, gate and up; its backward makes as many
     // gradients.
-    let block = 2 * dim + 2 * q + 2 * kv + config.num_attention_heads + 2 * ff;
+    let raw = if config.qk_norm { q + kv } else { 0 };
+    let block = 2 * dim + 2 * q + 2 * kv + raw + config.num_attention_heads + 2 * ff;
     let kept = match stage.recompute {
         true => config.num_hidden_layers * dim + block,
         false => config.num_hidden_layers * block,

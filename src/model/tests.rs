@@ -404,6 +404,21 @@ fn a_missing_or_misshapen_tensor_is_named() {
     missing.remove(name);
     let error = Decoder::from_tensors(&c, missing).unwrap_err().to_string();
     assert!(error.contains(name) && error.contains("missing"), "{error}");
+    let mut more = tensors();
+    let bias = "model.layers.1.self_attn.q_proj.bias";
+    more.insert(bias.into(), from_vec(vec![0f32; 32], &[32], &env).unwrap());
+    let error = Decoder::from_tensors(&c, more).unwrap_err().to_string();
+    assert!(
+        error.contains(bias) && error.contains("no place"),
+        "{error}"
+    );
+    let mut older = tensors();
+    let frequencies = from_vec(vec![0f32; 4], &[4], &env).unwrap();
+    older.insert(
+        "model.layers.0.self_attn.rotary_emb.inv_freq".into(),
+        frequencies,
+    );
+    assert!(Decoder::from_tensors(&c, older).is_ok());
     let mut misshapen = tensors();
     misshapen.insert(name.into(), from_vec(vec![0f32; 6], &[2, 3], &env).unwrap());
     let error = Decoder::from_tensors(&c, misshapen)
