@@ -1,5 +1,5 @@
 //! Weights and tokenizer in and out: folders in Hugging Face's layout.
-use crate::model::{Decoder, Init, LlamaConfig};
+use crate::model::{Decoder, Init, ModelConfig};
 use crate::{ops::Env, whole_file};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -83,10 +83,10 @@ impl BaseSpec {
     }
 
     /// The model's configuration.
-    pub fn config(&self) -> Result<LlamaConfig> {
+    pub fn config(&self) -> Result<ModelConfig> {
         let path = self.folder()?.join(CONFIG);
         let text = fs::read_to_string(&path).map_err(|e| wrong(&path, e))?;
-        LlamaConfig::parse(&text).map_err(|source| Error::Model {
+        ModelConfig::parse(&text).map_err(|source| Error::Model {
             path: path.display().to_string(),
             source,
         })
@@ -131,7 +131,7 @@ impl BaseSpec {
     }
 
     /// Configuration and tokenizer, after [`Self::check`].
-    fn checked(&self) -> Result<(LlamaConfig, Tokenizer)> {
+    fn checked(&self) -> Result<(ModelConfig, Tokenizer)> {
         let config = self.config()?;
         let tokenizer = self.tokenizer()?;
         let ids = tokenizer.get_vocab_size(true);
