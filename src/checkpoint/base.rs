@@ -1,6 +1,6 @@
 //! The `[base]` table of a study: which checkpoint training begins from.
 use super::{Checkpoint, Result, folder::Folder, gguf::Gguf, of_model, wrong};
-use crate::model::{Decoder, Init, LlamaConfig};
+use crate::model::{Decoder, Init, LlamaConfig, RopeSpec};
 use crate::ops::Env;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use tokenizers::Tokenizer;
 #[serde(deny_unknown_fields)]
 pub struct BaseSpec {
     /// Relative to the working folder: a folder in Hugging Face's layout (`config.json`, `tokenizer.json`
-    /// and, unless `init` is said, `model.safetensors`), or a `.gguf` file.
+    /// and, unless `init` is said, `model.safetensors` or the shards of its index), or a `.gguf` file.
     pub path: String,
     /// Begin from weights drawn for the configuration's shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,9 +30,10 @@ enum Source {
 }
 
 impl Source {
-    fn config(&self) -> Result<LlamaConfig> {
+    /// The configuration; `trained` asks for the RoPE that it was trained with, where that is known.
+    fn config(&self, trained: bool) -> Result<LlamaConfig> {
         match self {
-            Source::Folder(folder) => folder.config(),
+            Source::Folder(folder) => folder.config(trained),
             Source::Gguf(file) => file.config(),
         }
     }
@@ -55,7 +56,7 @@ impl Source {
     /// The weights under Hugging Face's names.
     fn tensors(&self, config: &LlamaConfig) -> Result<HashMap<String, Tensor>> {
         match self {
-            Source::Folder(folder) => folder.tensors(),
+            Source::Folder(folder) => folder.tensors(config),
             Source::Gguf(file) => file.tensors(config),
         }
     }
@@ -78,6 +79,14 @@ impl Source {
 }
 
 impl BaseSpec {
+    /// The checkpoint at a path.
+    pub fn of_path(path: &str) -> Self {
+        BaseSpec {
+            path: path.to_string(),
+            init: None,
+        }
+    }
+
     fn path(&self) -> Result<PathBuf> {
         let path = shellexpand::env(&self.path).map_err(|e| wrong(Path::new(&self.path), e))?;
         Ok(PathBuf::from(path.as_ref()))
@@ -103,7 +112,7 @@ impl BaseSpec {
 
     /// The model's configuration.
     pub fn config(&self) -> Result<LlamaConfig> {
-        self.source()?.config()
+        self.source()?.config(true)
     }
 
     /// The tokenizer.
@@ -114,11 +123,34 @@ impl BaseSpec {
     /// The whole checkpoint.
     ///
     /// # Errors
-    /// When a file is missing or damaged, a tensor is missing or misshapen, or the tokenizer has ids
-    /// that the model has not.
+    /// When a file is missing or damaged, a tensor is missing or misshapen, the tokenizer has ids that the
+    /// model has not, or the configuration says another RoPE than it was trained with.
     pub fn load(&self, env: &Env) -> Result<Checkpoint> {
         let source = self.source()?;
         let (config, tokenizer) = self.checked(&source)?;
+        self.build(env, &source, config, tokenizer)
+    }
+
+    /// The whole checkpoint under another RoPE than it was trained with.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when the RoPE is impossible.
+    pub fn load_with_rope(&self, env: &Env, rope: &RopeSpec) -> Result<Checkpoint> {
+        let source = self.source()?;
+        let mut config = source.config(false)?;
+        let tokenizer = self.checked_with(&source, &config)?;
+        let other = rope.resolve(config.rope.rope_theta);
+        config.rope = other.map_err(of_model(&source.config_path()))?;
+        self.build(env, &source, config, tokenizer)
+    }
+
+    fn build(
+        &self,
+        env: &Env,
+        source: &Source,
+        config: LlamaConfig,
+        tokenizer: Tokenizer,
+    ) -> Result<Checkpoint> {
         let model = match self.init {
             Some(init) => Decoder::init(env, &config, init),
             None => Decoder::from_tensors(&config, source.tensors(&config)?),
@@ -135,7 +167,13 @@ impl BaseSpec {
 
     /// Configuration and tokenizer, after [`Self::check`].
     fn checked(&self, source: &Source) -> Result<(LlamaConfig, Tokenizer)> {
-        let config = source.config()?;
+        let config = source.config(true)?;
+        let tokenizer = self.checked_with(source, &config)?;
+        Ok((config, tokenizer))
+    }
+
+    /// The tokenizer, after everything was checked but the configuration.
+    fn checked_with(&self, source: &Source, config: &LlamaConfig) -> Result<Tokenizer> {
         let tokenizer = source.tokenizer()?;
         let ids = tokenizer.get_vocab_size(true);
         if ids > config.vocab_size {
@@ -147,11 +185,11 @@ impl BaseSpec {
         }
         match self.init {
             Some(init) => init
-                .check(&config)
+                .check(config)
                 .map_err(of_model(&source.config_path()))?,
-            None => source.check(&config)?,
+            None => source.check(config)?,
         }
-        Ok((config, tokenizer))
+        Ok(tokenizer)
     }
 }
 

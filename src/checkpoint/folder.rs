@@ -1,7 +1,8 @@
 //! Reading a folder in Hugging Face's layout.
-use super::{Result, of_model, wrong};
+use super::{Result, of_model, weights::Weights, wrong};
 use crate::model::LlamaConfig;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
+use serde_json::Value;
 use std::{
     collections::HashMap,
     fs,
@@ -9,9 +10,10 @@ use std::{
 };
 use tokenizers::Tokenizer;
 
-pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// Key of `config.json`: identity of the RoPE that the weights were trained with.
+pub(super) const ROPE_IDENTITY: &str = "harness_rope_identity";
 
 /// A folder with `config.json`, `tokenizer.json` and weights.
 #[derive(Debug)]
@@ -32,23 +34,41 @@ impl Folder {
 
     /// Hash of the files' contents, with the weights or without.
     pub(super) fn content_hash(&self, weights: bool) -> Result<String> {
+        let mut files = vec![CONFIG.to_string(), TOKENIZER.to_string()];
+        if weights {
+            files.extend(self.weights()?.contents());
+        }
         let mut hash = blake3::Hasher::new();
-        for name in [CONFIG, TOKENIZER]
-            .into_iter()
-            .chain(weights.then_some(WEIGHTS))
-        {
-            let path = self.0.join(name);
-            let bytes = fs::read(&path).map_err(|e| wrong(&path, e))?;
-            hash.update(name.as_bytes())
-                .update(blake3::hash(&bytes).as_bytes());
+        for name in files {
+            let content = file_hash(&self.0.join(&name))?;
+            hash.update(name.as_bytes()).update(content.as_bytes());
         }
         Ok(hash.finalize().to_hex()[..16].to_string())
     }
 
-    pub(super) fn config(&self) -> Result<LlamaConfig> {
+    fn weights(&self) -> Result<Weights> {
+        Weights::find(&self.0)
+    }
+
+    /// The configuration; where `trained`, an error unless its RoPE is the one that training recorded.
+    pub(super) fn config(&self, trained: bool) -> Result<LlamaConfig> {
         let path = self.config_path();
         let text = fs::read_to_string(&path).map_err(|e| wrong(&path, e))?;
-        LlamaConfig::parse(&text).map_err(of_model(&path))
+        let config = LlamaConfig::parse(&text).map_err(of_model(&path))?;
+        let json: Value = serde_json::from_str(&text).map_err(|e| wrong(&path, e))?;
+        if let Some(recorded) = json[ROPE_IDENTITY].as_str().filter(|_| trained) {
+            let context = config.max_position_embeddings;
+            let is = config.rope.identity(config.head_dim, context);
+            let is = is.map_err(of_model(&path))?;
+            if is != recorded {
+                let what = format!(
+                    "says a RoPE of identity {is}, but the weights were trained with {recorded}; put the file \
+                     back, or ask for another RoPE by --rope-override"
+                );
+                return Err(wrong(&path, what));
+            }
+        }
+        Ok(config)
     }
 
     pub(super) fn tokenizer(&self) -> Result<Tokenizer> {
@@ -59,47 +79,21 @@ impl Folder {
         Tokenizer::from_file(&path).map_err(|e| wrong(&path, e))
     }
 
-    /// All weights.
-    pub(super) fn tensors(&self) -> Result<HashMap<String, Tensor>> {
-        let path = self.0.join(WEIGHTS);
-        candle_core::safetensors::load(&path, &Device::Cpu)
-            .map_err(|e| wrong(&path, format!("damaged or no safetensors: {e}")))
+    /// The weights that `config` asks for.
+    pub(super) fn tensors(&self, config: &LlamaConfig) -> Result<HashMap<String, Tensor>> {
+        self.weights()?.tensors(config)
     }
 
-    /// Checks by the header the weights' names, shapes and the file's length.
+    /// Checks by the headers the weights' names, shapes and the files' lengths.
     pub(super) fn check(&self, config: &LlamaConfig) -> Result<()> {
-        let path = self.0.join(WEIGHTS);
-        let file = fs::File::open(&path).map_err(|e| wrong(&path, e))?;
-        // SAFETY: the file is only read, and its header is checked against its length.
-        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| wrong(&path, e))?;
-        let tensors = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| {
-            wrong(
-                &path,
-                format!("damaged or cut off ({e}); fetch the checkpoint again"),
-            )
-        })?;
-        for (name, shape) in config.tensors() {
-            let Ok(tensor) = tensors.tensor(&name) else {
-                let what = format!("tensor {name} is missing; config.json asks for {shape:?}");
-                return Err(wrong(&path, what));
-            };
-            check_shape(&path, &name, tensor.shape(), &shape, CONFIG)?;
-        }
-        Ok(())
+        self.weights()?.check(config)
     }
 }
 
-/// An error unless a tensor has the shape that `asks` (the configuration's name) asks for.
-pub(super) fn check_shape(
-    path: &Path,
-    name: &str,
-    has: &[usize],
-    wanted: &[usize],
-    asks: &str,
-) -> Result<()> {
-    if has == wanted {
-        return Ok(());
-    }
-    let what = format!("tensor {name} has shape {has:?}, {asks} asks for {wanted:?}");
-    Err(wrong(path, what))
+/// Hash of a file's content.
+pub(super) fn file_hash(path: &Path) -> Result<blake3::Hash> {
+    let file = fs::File::open(path).map_err(|e| wrong(path, e))?;
+    let mut hash = blake3::Hasher::new();
+    hash.update_reader(file).map_err(|e| wrong(path, e))?;
+    Ok(hash.finalize())
 }

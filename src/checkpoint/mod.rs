@@ -1,8 +1,9 @@
 //! Weights, configuration and tokenizer in and out: folders in Hugging Face's layout, and GGUF files.
 mod base;
 mod folder;
-pub mod gguf;
+mod gguf;
 mod save;
+mod weights;
 
 pub use base::BaseSpec;
 pub use save::save;

@@ -1,7 +1,9 @@
 //! Writing a folder in Hugging Face's layout.
 use super::{
     Result,
-    folder::{CONFIG, TOKENIZER, WEIGHTS},
+    folder::{CONFIG, ROPE_IDENTITY, TOKENIZER},
+    of_model,
+    weights::SINGLE,
     wrong,
 };
 use crate::{model::Decoder, whole_file};
@@ -24,14 +26,18 @@ pub fn save(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()>
         .into_iter()
         .map(|p| (p.name.clone(), p.value.clone()))
         .collect();
-    let weights = folder.join(WEIGHTS);
+    let weights = folder.join(SINGLE);
     whole_file::replace(&weights, |file| {
         candle_core::safetensors::save(&tensors, file.path()).map_err(std::io::Error::other)
     })
     .map_err(|e| wrong(&weights, e))?;
     let config = folder.join(CONFIG);
-    let sorted: BTreeMap<String, serde_json::Value> =
+    let mut sorted: BTreeMap<String, serde_json::Value> =
         serde_json::from_value(model.config.to_json()).map_err(|e| wrong(&config, e))?;
+    let (head_dim, context) = (model.config.head_dim, model.config.max_position_embeddings);
+    let rope = model.config.rope.identity(head_dim, context);
+    let rope = rope.map_err(of_model(&config))?;
+    sorted.insert(ROPE_IDENTITY.into(), rope.into());
     let text = serde_json::to_string_pretty(&sorted).map_err(|e| wrong(&config, e))?;
     whole_file::replace(&config, |file| writeln!(file, "{text}")).map_err(|e| wrong(&config, e))?;
     let file = folder.join(TOKENIZER);

@@ -7,7 +7,7 @@ mod metadata;
 mod names;
 mod tokenizer;
 
-use super::{Result, folder::check_shape, of_model, wrong};
+use super::{Result, folder::file_hash, of_model, weights::check_shape, wrong};
 use crate::model::LlamaConfig;
 use candle_core::{
     Device, Tensor,
@@ -75,10 +75,7 @@ impl Gguf {
 
     /// Hash of the file's content.
     pub(super) fn content_hash(path: &Path) -> Result<String> {
-        let file = File::open(path).map_err(|e| wrong(path, e))?;
-        let mut hash = blake3::Hasher::new();
-        hash.update_reader(file).map_err(|e| wrong(path, e))?;
-        Ok(hash.finalize().to_hex()[..16].to_string())
+        Ok(file_hash(path)?.to_hex()[..16].to_string())
     }
 
     /// The configuration that the metadata say.
