@@ -1,4 +1,6 @@
 //! The commands: one file a subcommand.
+mod checkpoint;
+mod score;
 mod status;
 mod sweep;
 mod tokenizer;
@@ -26,6 +28,8 @@ pub enum Command {
     Trial(trial::Arguments),
     /// Show where a study's trials stand.
     Status(status::Arguments),
+    /// Log-probabilities of given continuations under a checkpoint.
+    Score(score::Arguments),
     /// Train a tokenizer on a study's texts, for a base of one's own.
     Tokenizer(tokenizer::Arguments),
 }
@@ -48,6 +52,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Sweep(arguments) => sweep::run(&arguments, cli.quiet),
         Command::Trial(arguments) => trial::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments, cli.quiet),
         Command::Tokenizer(arguments) => tokenizer::run(&arguments),
     }
 }
