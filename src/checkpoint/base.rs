@@ -1,6 +1,6 @@
 //! The `[base]` table of a study: which checkpoint training begins from.
 use super::{Checkpoint, Result, folder::Folder, gguf::Gguf, of_model, wrong};
-use crate::model::{Decoder, Init, LlamaConfig, RopeSpec};
+use crate::model::{Decoder, Init, ModelConfig, RopeSpec};
 use crate::ops::Env;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ enum Source {
 
 impl Source {
     /// The configuration; `trained` asks for the RoPE that it was trained with, where that is known.
-    fn config(&self, trained: bool) -> Result<LlamaConfig> {
+    fn config(&self, trained: bool) -> Result<ModelConfig> {
         match self {
             Source::Folder(folder) => folder.config(trained),
             Source::Gguf(file) => file.config(),
@@ -46,7 +46,7 @@ impl Source {
     }
 
     /// Checks without reading weights that they are those that `config` asks for.
-    fn check(&self, config: &LlamaConfig) -> Result<()> {
+    fn check(&self, config: &ModelConfig) -> Result<()> {
         match self {
             Source::Folder(folder) => folder.check(config),
             Source::Gguf(file) => file.check(config),
@@ -54,7 +54,7 @@ impl Source {
     }
 
     /// The weights under Hugging Face's names.
-    fn tensors(&self, config: &LlamaConfig) -> Result<HashMap<String, Tensor>> {
+    fn tensors(&self, config: &ModelConfig) -> Result<HashMap<String, Tensor>> {
         match self {
             Source::Folder(folder) => folder.tensors(config),
             Source::Gguf(file) => file.tensors(config),
@@ -111,7 +111,7 @@ impl BaseSpec {
     }
 
     /// The model's configuration.
-    pub fn config(&self) -> Result<LlamaConfig> {
+    pub fn config(&self) -> Result<ModelConfig> {
         self.source()?.config(true)
     }
 
@@ -140,7 +140,8 @@ impl BaseSpec {
         let mut config = source.config(false)?;
         let tokenizer = self.checked_with(&source, &config)?;
         let other = rope.resolve(config.rope.rope_theta);
-        config.rope = other.map_err(of_model(&source.config_path()))?;
+        let other = other.map_err(of_model(&source.config_path()))?;
+        config.set_rope(other, config.max_position_embeddings);
         self.build(env, &source, config, tokenizer)
     }
 
@@ -148,7 +149,7 @@ impl BaseSpec {
         &self,
         env: &Env,
         source: &Source,
-        config: LlamaConfig,
+        config: ModelConfig,
         tokenizer: Tokenizer,
     ) -> Result<Checkpoint> {
         let model = match self.init {
@@ -166,14 +167,14 @@ impl BaseSpec {
     }
 
     /// Configuration and tokenizer, after [`Self::check`].
-    fn checked(&self, source: &Source) -> Result<(LlamaConfig, Tokenizer)> {
+    fn checked(&self, source: &Source) -> Result<(ModelConfig, Tokenizer)> {
         let config = source.config(true)?;
         let tokenizer = self.checked_with(source, &config)?;
         Ok((config, tokenizer))
     }
 
     /// The tokenizer, after everything was checked but the configuration.
-    fn checked_with(&self, source: &Source, config: &LlamaConfig) -> Result<Tokenizer> {
+    fn checked_with(&self, source: &Source, config: &ModelConfig) -> Result<Tokenizer> {
         let tokenizer = source.tokenizer()?;
         let ids = tokenizer.get_vocab_size(true);
         if ids > config.vocab_size {

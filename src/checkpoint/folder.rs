@@ -1,6 +1,6 @@
 //! Reading a folder in Hugging Face's layout.
 use super::{Result, of_model, weights::Weights, wrong};
-use crate::model::LlamaConfig;
+use crate::model::ModelConfig;
 use candle_core::Tensor;
 use serde_json::Value;
 use std::{
@@ -51,10 +51,10 @@ impl Folder {
     }
 
     /// The configuration; where `trained`, an error unless its RoPE is the one that training recorded.
-    pub(super) fn config(&self, trained: bool) -> Result<LlamaConfig> {
+    pub(super) fn config(&self, trained: bool) -> Result<ModelConfig> {
         let path = self.config_path();
         let text = fs::read_to_string(&path).map_err(|e| wrong(&path, e))?;
-        let config = LlamaConfig::parse(&text).map_err(of_model(&path))?;
+        let config = ModelConfig::parse(&text).map_err(of_model(&path))?;
         let json: Value = serde_json::from_str(&text).map_err(|e| wrong(&path, e))?;
         if let Some(recorded) = json[ROPE_IDENTITY].as_str().filter(|_| trained) {
             let context = config.max_position_embeddings;
@@ -80,12 +80,12 @@ impl Folder {
     }
 
     /// The weights that `config` asks for.
-    pub(super) fn tensors(&self, config: &LlamaConfig) -> Result<HashMap<String, Tensor>> {
+    pub(super) fn tensors(&self, config: &ModelConfig) -> Result<HashMap<String, Tensor>> {
         self.weights()?.tensors(config)
     }
 
     /// Checks by the headers the weights' names, shapes and the files' lengths.
-    pub(super) fn check(&self, config: &LlamaConfig) -> Result<()> {
+    pub(super) fn check(&self, config: &ModelConfig) -> Result<()> {
         self.weights()?.check(config)
     }
 }

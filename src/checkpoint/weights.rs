@@ -1,6 +1,6 @@
 //! A folder's safetensors: one file, or shards by an index.
 use super::{Result, wrong};
-use crate::model::LlamaConfig;
+use crate::model::ModelConfig;
 use candle_core::{Device, Tensor, safetensors::MmapedSafetensors};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
@@ -101,7 +101,7 @@ impl Weights {
     ///
     /// # Errors
     /// The first thing that is not as `config` asks for.
-    pub(super) fn check(&self, config: &LlamaConfig) -> Result<()> {
+    pub(super) fn check(&self, config: &ModelConfig) -> Result<()> {
         let mut maps = BTreeMap::new();
         for file in self.files() {
             maps.insert(file.clone(), map(&self.folder.join(file))?);
@@ -145,7 +145,7 @@ impl Weights {
     ///
     /// # Errors
     /// When a file is damaged or a tensor is missing.
-    pub(super) fn tensors(&self, config: &LlamaConfig) -> Result<HashMap<String, Tensor>> {
+    pub(super) fn tensors(&self, config: &ModelConfig) -> Result<HashMap<String, Tensor>> {
         let mut wanted: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (name, _) in config.tensors() {
             let file = self.file(&name).unwrap_or(SINGLE);
@@ -192,11 +192,11 @@ mod tests {
     use super::*;
     use candle_core::DType;
 
-    fn config() -> LlamaConfig {
+    fn config() -> ModelConfig {
         let text = r#"{"model_type": "llama", "vocab_size": 20, "hidden_size": 8,
             "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
             "rms_norm_eps": 1e-5, "max_position_embeddings": 64, "tie_word_embeddings": true}"#;
-        LlamaConfig::parse(text).unwrap()
+        ModelConfig::parse(text).unwrap()
     }
 
     /// All tensors of [`config`] with numbers that bf16 and f16 hold exactly.

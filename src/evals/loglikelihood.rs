@@ -187,7 +187,7 @@ fn score_batch(subject: &Subject, items: &[&Item]) -> Result<Vec<Scored>, Error>
 mod tests {
     use super::super::testing::tokens;
     use super::*;
-    use crate::model::{Decoder, Init, LlamaConfig, Method, generate};
+    use crate::model::{Decoder, Init, Method, ModelConfig, generate};
     use crate::ops::Env;
 
     fn model(rope: &str) -> Decoder {
@@ -196,7 +196,7 @@ mod tests {
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "rms_norm_eps": 1e-5, "max_position_embeddings": 64, "initializer_range": 0.2{rope}}}"#
         );
-        let config = LlamaConfig::parse(&text).unwrap();
+        let config = ModelConfig::parse(&text).unwrap();
         let init = Init {
             method: Method::Random,
             seed: 3,

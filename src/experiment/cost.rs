@@ -2,7 +2,7 @@
 use super::{TrialSpec, check};
 use crate::{
     evals::{Estimate, spec::TaskSpec},
-    model::{LlamaConfig, generate},
+    model::{ModelConfig, generate},
     ops::Env,
     parallel::Ranks,
     train::{StageSpec, Stepper},
@@ -31,7 +31,7 @@ pub struct Cost {
 const PROCESS: usize = 64 << 20;
 
 /// The cost of a trial on a model of this configuration.
-pub(super) fn of(trial: &TrialSpec, config: &LlamaConfig, estimate: Estimate) -> Cost {
+pub(super) fn of(trial: &TrialSpec, config: &ModelConfig, estimate: Estimate) -> Cost {
     let flops = |stage: &StageSpec| {
         stage.trained_tokens() as f64 * config.train_flops_per_token(stage.context)
     };
@@ -64,7 +64,7 @@ fn longest_scored(trial: &TrialSpec) -> usize {
 }
 
 /// f32 weight, gradient and two moments, and what one pass keeps for its backward.
-fn training_bytes(stage: &StageSpec, config: &LlamaConfig) -> usize {
+fn training_bytes(stage: &StageSpec, config: &ModelConfig) -> usize {
     let (dim, ff) = (config.hidden_size, config.intermediate_size);
     let q = config.num_attention_heads * config.head_dim;
     let kv = config.num_key_value_heads * config.head_dim;
@@ -84,7 +84,7 @@ fn training_bytes(stage: &StageSpec, config: &LlamaConfig) -> usize {
 }
 
 /// Weights, and keys and values of a batch of rows.
-fn scoring_bytes(length: usize, config: &LlamaConfig) -> usize {
+fn scoring_bytes(length: usize, config: &ModelConfig) -> usize {
     let kv = 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers;
     4 * (config.num_parameters() + ROWS * length * kv)
 }

@@ -71,16 +71,16 @@ impl Decoder {
             .iter()
             .flat_map(|&o| (o as u32)..(o + tokens) as u32)
             .collect();
-        let spec = attention::Spec {
+        let spec = |layer| attention::Spec {
             scale: self.attention_scale(),
             offsets: &offsets,
-            window: self.config.sliding_window,
+            window: self.config.window(layer),
             doc_starts: None,
         };
         let all_rows = rows.iter().copied().eq(0..cache.lengths.len());
         let mut x = embedding::forward(env, &self.embed_tokens.value, ids, rows.len())?;
-        for (block, (keys, values)) in self.blocks.iter().zip(&cache.layers) {
-            let [q, k, v] = block.qkv(env, &self.config, &x)?;
+        for (layer, (block, (keys, values))) in self.blocks.iter().zip(&cache.layers).enumerate() {
+            let ([q, k, v], _) = block.qkv(env, &self.config, &x)?;
             if !self.config.rope.depends_on_length() {
                 rope::rope(&q, &positions, table)?;
                 rope::rope(&k, &positions, table)?;
@@ -103,7 +103,7 @@ impl Decoder {
                 keys = keys.copy()?;
                 self.turn_by_length(env, &q, &keys, &offsets, tokens)?;
             }
-            let (o, _) = attention::forward(env, &q, &keys, &values, &spec)?;
+            let (o, _) = attention::forward(env, &q, &keys, &values, &spec(layer))?;
             x = block.finish(env, &self.config, &x, &o)?.0;
         }
         for &row in rows {

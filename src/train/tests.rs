@@ -1,12 +1,12 @@
 //! The step over ranks and micro-batches, and from a snapshot.
 use super::*;
-use crate::model::{Batch, Decoder, Init, LlamaConfig, Method};
+use crate::model::{Batch, Decoder, Init, Method, ModelConfig};
 use crate::ops::testing::{norm_error, normal, wide};
 use crate::ops::{Env, to_vec};
 use crate::parallel::Ranks;
 
 fn model(env: &Env) -> Decoder {
-    let config = LlamaConfig::parse(
+    let config = ModelConfig::parse(
         r#"{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 256, "initializer_range": 0.1, "tie_word_embeddings": true}"#,

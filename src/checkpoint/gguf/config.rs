@@ -60,6 +60,12 @@ pub(super) fn json(file: &Gguf) -> Result<Value, String> {
         .get("token_embd.weight")
         .ok_or("tensor token_embd.weight is missing")?;
     let context = size("context_length")?;
+    let window = metadata.size(&key("attention.sliding_window"))?;
+    // llama.cpp knows Mistral as a Llama; its window tells.
+    let model_type = match (model_type, window) {
+        ("llama", Some(_)) => "mistral",
+        _ => model_type,
+    };
     let mut config = json!({
         "model_type": model_type,
         "vocab_size": embedding.shape.dims().first(),
@@ -74,7 +80,7 @@ pub(super) fn json(file: &Gguf) -> Result<Value, String> {
         "tie_word_embeddings": !file.tensors.contains_key("output.weight"),
         "bos_token_id": metadata.size("tokenizer.ggml.bos_token_id")?,
         "eos_token_id": metadata.size("tokenizer.ggml.eos_token_id")?,
-        "sliding_window": metadata.size(&key("attention.sliding_window"))?,
+        "sliding_window": window,
         "rope_parameters": rope(file, &key, context, head_dim)?,
     });
     // Llama itself has no biases; a file that has them says so by having them.

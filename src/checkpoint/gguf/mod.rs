@@ -8,7 +8,7 @@ mod names;
 mod tokenizer;
 
 use super::{Result, folder::file_hash, of_model, weights::check_shape, wrong};
-use crate::model::LlamaConfig;
+use crate::model::ModelConfig;
 use candle_core::{
     Device, Tensor,
     quantized::gguf_file::{Content, TensorInfo},
@@ -79,9 +79,9 @@ impl Gguf {
     }
 
     /// The configuration that the metadata say.
-    pub(super) fn config(&self) -> Result<LlamaConfig> {
+    pub(super) fn config(&self) -> Result<ModelConfig> {
         let json = config::json(self).map_err(|what| wrong(&self.path, what))?;
-        LlamaConfig::parse(&json.to_string()).map_err(of_model(&self.path))
+        ModelConfig::parse(&json.to_string()).map_err(of_model(&self.path))
     }
 
     /// The tokenizer, rebuilt from the metadata.
@@ -90,7 +90,7 @@ impl Gguf {
     }
 
     /// Checks that the tensors are those that `config` asks for, and no others.
-    pub(super) fn check(&self, config: &LlamaConfig) -> Result<()> {
+    pub(super) fn check(&self, config: &ModelConfig) -> Result<()> {
         let mut left: BTreeMap<&str, &TensorInfo> =
             self.tensors.iter().map(|(n, i)| (n.as_str(), i)).collect();
         left.remove(names::ROPE_FREQS);
@@ -123,7 +123,7 @@ impl Gguf {
     }
 
     /// All weights in f32, under Hugging Face's names, query and key rows in Hugging Face's order.
-    pub(super) fn tensors(&self, config: &LlamaConfig) -> Result<HashMap<String, Tensor>> {
+    pub(super) fn tensors(&self, config: &ModelConfig) -> Result<HashMap<String, Tensor>> {
         let file = File::open(&self.path).map_err(|e| wrong(&self.path, e))?;
         let mut reader = BufReader::new(file);
         let interleaved = config::interleaved(self).map_err(|what| wrong(&self.path, what))?;

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 const HEAD_DIM: usize = 16;
 
-fn config() -> LlamaConfig {
-    LlamaConfig::parse(
+fn config() -> ModelConfig {
+    ModelConfig::parse(
         r#"{"model_type": "llama", "vocab_size": 260, "hidden_size": 64, "intermediate_size": 96,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "rms_norm_eps": 1e-5, "max_position_embeddings": 512, "tie_word_embeddings": true,
