@@ -2,10 +2,10 @@
 use super::{Checkpoint, Result, folder::Folder, gguf::Gguf, of_model, wrong};
 use crate::model::{Decoder, Init, ModelConfig, RopeSpec};
 use crate::ops::Env;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
 };
 use tokenizers::Tokenizer;
@@ -24,7 +24,7 @@ pub struct BaseSpec {
 
 /// Where a checkpoint's parts are read from.
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     Folder(Folder),
     Gguf(Gguf),
 }
@@ -92,7 +92,7 @@ impl BaseSpec {
         Ok(PathBuf::from(path.as_ref()))
     }
 
-    fn source(&self) -> Result<Source> {
+    pub(super) fn source(&self) -> Result<Source> {
         let path = self.path()?;
         Ok(if is_gguf(&path) {
             Source::Gguf(Gguf::open(&path)?)
@@ -164,6 +164,17 @@ impl BaseSpec {
     /// headers the weights' names, shapes and length.
     pub fn check(&self) -> Result<()> {
         self.checked(&self.source()?).map(|_| ())
+    }
+
+    /// The types in which the weights are stored, by their names: a GGUF's are dequantised to f32.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn stored_dtypes(&self) -> Result<BTreeMap<String, DType>> {
+        match self.source()? {
+            Source::Folder(folder) => folder.dtypes(),
+            Source::Gguf(_) => Ok(BTreeMap::new()),
+        }
     }
 
     /// Configuration and tokenizer, after [`Self::check`].

@@ -1,10 +1,10 @@
 //! Reading a folder in Hugging Face's layout.
 use super::{Result, of_model, weights::Weights, wrong};
 use crate::model::ModelConfig;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
 };
@@ -44,6 +44,21 @@ impl Folder {
             hash.update(name.as_bytes()).update(content.as_bytes());
         }
         Ok(hash.finalize().to_hex()[..16].to_string())
+    }
+
+    /// The types in which the weights are stored, by their names.
+    pub(super) fn dtypes(&self) -> Result<BTreeMap<String, DType>> {
+        self.weights()?.dtypes()
+    }
+
+    /// A file that others look for beside the weights; nothing where it is not there.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
+        let path = self.0.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(wrong(&path, e)),
+        }
     }
 
     fn weights(&self) -> Result<Weights> {

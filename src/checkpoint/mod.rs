@@ -1,12 +1,13 @@
 //! Weights, configuration and tokenizer in and out: folders in Hugging Face's layout, and GGUF files.
 mod base;
+mod companions;
+mod export;
 mod folder;
 mod gguf;
-mod save;
 mod weights;
 
 pub use base::BaseSpec;
-pub use save::save;
+pub use export::{Storage, dtype_name, export, save};
 
 use crate::model::Decoder;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! A folder's safetensors: one file, or shards by an index.
 use super::{Result, wrong};
 use crate::model::ModelConfig;
-use candle_core::{Device, Tensor, safetensors::MmapedSafetensors};
+use candle_core::{DType, Device, Tensor, safetensors::MmapedSafetensors};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -141,6 +141,29 @@ impl Weights {
         Ok(())
     }
 
+    /// The types in which the tensors are stored, by their names.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub(super) fn dtypes(&self) -> Result<BTreeMap<String, DType>> {
+        let mut all = BTreeMap::new();
+        for file in self.files() {
+            let path = self.folder.join(file);
+            let bytes = map(&path)?;
+            let damaged = |e| wrong(&path, format!("damaged or cut off ({e})"));
+            let tensors = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+            for (name, tensor) in tensors.iter() {
+                let dtype = match tensor.dtype() {
+                    Dtype::BF16 => DType::BF16,
+                    Dtype::F16 => DType::F16,
+                    _ => DType::F32,
+                };
+                all.insert(name.to_string(), dtype);
+            }
+        }
+        Ok(all)
+    }
+
     /// The tensors that `config` asks for, in the type in which they are stored.
     ///
     /// # Errors
@@ -190,7 +213,6 @@ pub(super) fn check_shape(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::DType;
 
     fn config() -> ModelConfig {
         let text = r#"{"model_type": "llama", "vocab_size": 20, "hidden_size": 8,

@@ -1,5 +1,6 @@
 //! The commands: one file a subcommand.
 mod checkpoint;
+mod export;
 mod score;
 mod status;
 mod sweep;
@@ -28,6 +29,8 @@ pub enum Command {
     Trial(trial::Arguments),
     /// Show where a study's trials stand.
     Status(status::Arguments),
+    /// Write a trial or a checkpoint as a folder that transformers, vLLM and llama.cpp load.
+    Export(export::Arguments),
     /// Log-probabilities of given continuations under a checkpoint.
     Score(score::Arguments),
     /// Train a tokenizer on a study's texts, for a base of one's own.
@@ -52,6 +55,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Sweep(arguments) => sweep::run(&arguments, cli.quiet),
         Command::Trial(arguments) => trial::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Score(arguments) => score::run(&arguments, cli.quiet),
         Command::Tokenizer(arguments) => tokenizer::run(&arguments),
     }

@@ -89,6 +89,13 @@ impl Gguf {
         tokenizer::build(&self.metadata).map_err(|what| wrong(&self.path, what))
     }
 
+    /// The template of a chat, where the file has one.
+    pub(super) fn chat_template(&self) -> Result<Option<String>> {
+        let template = self.metadata.text("tokenizer.chat_template");
+        let template = template.map_err(|what| wrong(&self.path, what))?;
+        Ok(template.map(str::to_string))
+    }
+
     /// Checks that the tensors are those that `config` asks for, and no others.
     pub(super) fn check(&self, config: &ModelConfig) -> Result<()> {
         let mut left: BTreeMap<&str, &TensorInfo> =
