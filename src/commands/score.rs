@@ -1,10 +1,13 @@
 //! `harness score`: log-probabilities of anybody's items under a checkpoint.
-use super::checkpoint::{CheckpointArguments, Loaded};
+use super::{
+    checkpoint::{CheckpointArguments, Loaded},
+    lines,
+};
 use crate::{
     evals::{RecordLog, Subject, Tokens, loglikelihood},
     ops::Env,
 };
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -112,25 +115,18 @@ fn together(items: &[loglikelihood::Item]) -> usize {
     fits.count().max(1)
 }
 
-/// The items with their ids. All are read before any is scored: the last line's error comes first, too.
+/// The items with their ids.
 fn read(path: &Path, loaded: &Loaded) -> Result<(Vec<Value>, Vec<loglikelihood::Item>)> {
     let config = &loaded.checkpoint.model.config;
     let tokens = Tokens::new(&loaded.checkpoint.tokenizer)?;
     // lm-eval's prefix of a continuation without a context.
     let prefix = config.bos_token_id.or(config.eos_token_id);
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let (mut ids, mut items) = (Vec::new(), Vec::new());
-    let lines = text.lines().enumerate();
-    for (i, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-        let wrong = |what: String| anyhow!("{}: line {}: {what}", path.display(), i + 1);
-        let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
-        let item = item(&line, &tokens, prefix).map_err(wrong)?;
-        item.check(config.vocab_size).map_err(wrong)?;
-        ids.push(line.id);
-        items.push(item);
-    }
-    ensure!(!items.is_empty(), "{}: has no items", path.display());
-    Ok((ids, items))
+    let items = lines::read(path, |line: Line| {
+        let item = item(&line, &tokens, prefix)?;
+        item.check(config.vocab_size)?;
+        Ok((line.id, item))
+    })?;
+    Ok(items.into_iter().unzip())
 }
 
 fn item(line: &Line, tokens: &Tokens, prefix: Option<u32>) -> Result<loglikelihood::Item, String> {

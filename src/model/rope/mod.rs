@@ -3,9 +3,11 @@
 //!
 //! Where paper and the implementation that everyone runs differ, `modeling_rope_utils` of transformers
 //! is meant.
+mod bound;
 mod hf;
 mod spec;
 
+pub use bound::{first_violation, smallest_base};
 pub use spec::RopeSpec;
 
 use super::{Error, Result};
