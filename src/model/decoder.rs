@@ -198,8 +198,8 @@ impl Decoder {
             cross_entropy::forward_backward(env, &h, &head.value, targets, head.grad.as_ref())?;
         drop(h);
         let norm_grad = self.norm.grad.as_ref();
-        let mut dx = rms_norm::backward(env, &dh, &x, &self.norm.value, eps, norm_grad)?;
-        drop((x, dh));
+        let mut dx = rms_norm::backward(dh, &x, &self.norm.value, eps, norm_grad, None)?;
+        drop(x);
         for (layer, block) in self.blocks.iter().enumerate().rev() {
             let Some((x, saved)) = kept.pop() else { break };
             let saved = match saved {

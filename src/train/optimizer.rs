@@ -50,7 +50,6 @@ impl Optimizer {
                 grad_scale,
             };
             adamw::step(&param.value, grad, [m, v], &numbers)?;
-            param.zero_grad()?;
         }
         Ok(())
     }

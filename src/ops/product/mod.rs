@@ -5,6 +5,7 @@
 //! order.
 pub mod kernel;
 
+use super::host::written;
 use kernel::{Groups, KERNELS, Panels, Span, multiply};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -134,14 +135,32 @@ impl Split {
 /// `out = a · b`, or `out += a · b`; `out` is row-major `[rows, cols]`. Parallel.
 pub fn product(out: &mut [f32], dims: Dims, a: Matrix, b: Matrix, accumulate: bool) {
     assert_eq!(out.len(), dims.rows * dims.cols);
-    if out.is_empty() {
+    split_product(&Shared::new(out), dims, a, b, accumulate);
+}
+
+/// `a · b`, row-major. Parallel.
+pub fn new_product(dims: Dims, a: Matrix, b: Matrix) -> Vec<f32> {
+    let len = dims.rows * dims.cols;
+    // SAFETY: the product writes every element; without a depth there is nothing that would.
+    unsafe {
+        written(len, |out| {
+            if dims.depth == 0 {
+                out.fill(std::mem::MaybeUninit::new(0.0));
+            }
+            let out = Shared(out.as_mut_ptr().cast(), len);
+            split_product(&out, dims, a, b, false);
+        })
+    }
+}
+
+fn split_product(out: &Shared, dims: Dims, a: Matrix, b: Matrix, accumulate: bool) {
+    if dims.rows * dims.cols == 0 {
         return;
     }
     assert!(a.reaches(dims.rows, dims.depth) && b.reaches(dims.depth, dims.cols));
     let split = Split::of(dims, rayon::current_num_threads());
     let across = dims.cols.div_ceil(split.cols);
     let down = dims.rows.div_ceil(split.rows);
-    let ptr = Shared::new(out);
     (0..down * across).into_par_iter().for_each(|task| {
         // Neighbours in time share the right matrix's columns.
         let (row, col) = (task % down * split.rows, task / down * split.cols);
@@ -153,7 +172,7 @@ pub fn product(out: &mut [f32], dims: Dims, a: Matrix, b: Matrix, accumulate: bo
         // SAFETY: the tile lies inside `out` and belongs to this task alone.
         unsafe {
             tile(
-                ptr.at(row * dims.cols + col),
+                out.at(row * dims.cols + col),
                 dims.cols,
                 part,
                 a.from(row, 0),
