@@ -1,14 +1,16 @@
-//! Weights and tokenizer in and out: folders in Hugging Face's layout.
-use crate::model::{Decoder, Init, ModelConfig};
-use crate::{ops::Env, whole_file};
-use candle_core::Device;
-use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+//! Weights, configuration and tokenizer in and out: folders in Hugging Face's layout, and GGUF files.
+mod base;
+mod companions;
+mod export;
+mod folder;
+mod gguf;
+mod weights;
+
+pub use base::BaseSpec;
+pub use export::{Storage, dtype_name, export, save};
+
+use crate::model::Decoder;
+use std::path::Path;
 use tokenizers::Tokenizer;
 
 /// What reading or writing a checkpoint can fail with.
@@ -26,28 +28,12 @@ pub enum Error {
 /// Result of reading or writing a checkpoint.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The `[base]` table of a study: where training begins.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BaseSpec {
-    /// A folder in Hugging Face's layout, relative to the working folder: `config.json`,
-    /// `tokenizer.json` and, unless `init` is said, `model.safetensors`.
-    pub path: String,
-    /// Begin from weights drawn for `config.json`'s shape.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<Init>,
-}
-
 /// A checkpoint in memory.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub model: Decoder,
     pub tokenizer: Tokenizer,
 }
-
-const WEIGHTS: &str = "model.safetensors";
-const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
 
 fn wrong(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::File {
@@ -56,153 +42,7 @@ fn wrong(path: &Path, what: impl std::fmt::Display) -> Error {
     }
 }
 
-impl BaseSpec {
-    fn folder(&self) -> Result<PathBuf> {
-        let path = shellexpand::env(&self.path).map_err(|e| wrong(Path::new(&self.path), e))?;
-        Ok(PathBuf::from(path.as_ref()))
-    }
-
-    fn files(&self) -> Vec<&'static str> {
-        match self.init {
-            Some(_) => vec![CONFIG, TOKENIZER],
-            None => vec![CONFIG, TOKENIZER, WEIGHTS],
-        }
-    }
-
-    /// Hash of the files' contents: the checkpoint's part of a trial's identity.
-    pub fn content_hash(&self) -> Result<String> {
-        let folder = self.folder()?;
-        let mut hash = blake3::Hasher::new();
-        for name in self.files() {
-            let path = folder.join(name);
-            let bytes = fs::read(&path).map_err(|e| wrong(&path, e))?;
-            hash.update(name.as_bytes())
-                .update(blake3::hash(&bytes).as_bytes());
-        }
-        Ok(hash.finalize().to_hex()[..16].to_string())
-    }
-
-    /// The model's configuration.
-    pub fn config(&self) -> Result<ModelConfig> {
-        let path = self.folder()?.join(CONFIG);
-        let text = fs::read_to_string(&path).map_err(|e| wrong(&path, e))?;
-        ModelConfig::parse(&text).map_err(|source| Error::Model {
-            path: path.display().to_string(),
-            source,
-        })
-    }
-
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let path = self.folder()?.join(TOKENIZER);
-        if !path.exists() {
-            return Err(wrong(&path, "no such file"));
-        }
-        Tokenizer::from_file(&path).map_err(|e| wrong(&path, e))
-    }
-
-    /// The whole checkpoint.
-    ///
-    /// # Errors
-    /// When a file is missing or damaged, a tensor is missing or misshapen, or the tokenizer has ids
-    /// that the model has not.
-    pub fn load(&self, env: &Env) -> Result<Checkpoint> {
-        let (config, tokenizer) = self.checked()?;
-        let path = self.folder()?.join(WEIGHTS);
-        let model = match self.init {
-            Some(init) => Decoder::init(env, &config, init),
-            None => {
-                let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
-                    .map_err(|e| wrong(&path, format!("damaged or no safetensors: {e}")))?;
-                Decoder::from_tensors(&config, tensors)
-            }
-        };
-        let model = model.map_err(|source| Error::Model {
-            path: path.display().to_string(),
-            source,
-        })?;
-        Ok(Checkpoint { model, tokenizer })
-    }
-
-    /// Checks all that can be checked without reading weights: configuration, tokenizer, and by its header the
-    /// weights' names, shapes and the file's length.
-    pub fn check(&self) -> Result<()> {
-        self.checked().map(|_| ())
-    }
-
-    /// Configuration and tokenizer, after [`Self::check`].
-    fn checked(&self) -> Result<(ModelConfig, Tokenizer)> {
-        let config = self.config()?;
-        let tokenizer = self.tokenizer()?;
-        let ids = tokenizer.get_vocab_size(true);
-        let folder = self.folder()?;
-        if ids > config.vocab_size {
-            let what = format!(
-                "has {ids} ids, the model's vocabulary {}; they belong to different checkpoints",
-                config.vocab_size
-            );
-            return Err(wrong(&folder.join(TOKENIZER), what));
-        }
-        let path = folder.join(WEIGHTS);
-        if let Some(init) = self.init {
-            let path = folder.join(CONFIG).display().to_string();
-            return match init.check(&config) {
-                Ok(()) => Ok((config, tokenizer)),
-                Err(source) => Err(Error::Model { path, source }),
-            };
-        }
-        let file = fs::File::open(&path).map_err(|e| wrong(&path, e))?;
-        // SAFETY: the file is only read, and its header is checked against its length.
-        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| wrong(&path, e))?;
-        let tensors = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| {
-            wrong(
-                &path,
-                format!("damaged or cut off ({e}); fetch the checkpoint again"),
-            )
-        })?;
-        for (name, shape) in config.tensors() {
-            let Ok(tensor) = tensors.tensor(&name) else {
-                let what = format!("tensor {name} is missing; config.json asks for {shape:?}");
-                return Err(wrong(&path, what));
-            };
-            if tensor.shape() != shape {
-                let what = format!(
-                    "tensor {name} has shape {:?}, config.json asks for {shape:?}",
-                    tensor.shape()
-                );
-                return Err(wrong(&path, what));
-            }
-        }
-        Ok((config, tokenizer))
-    }
-}
-
-/// Writes `model` and `tokenizer` as a folder in Hugging Face's layout, in f32.
-///
-/// # Errors
-/// When the folder cannot be written.
-pub fn save(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|e| wrong(folder, e))?;
-    let tensors: HashMap<String, candle_core::Tensor> = model
-        .params()
-        .into_iter()
-        .map(|p| (p.name.clone(), p.value.clone()))
-        .collect();
-    let weights = folder.join(WEIGHTS);
-    whole_file::replace(&weights, |file| {
-        candle_core::safetensors::save(&tensors, file.path()).map_err(std::io::Error::other)
-    })
-    .map_err(|e| wrong(&weights, e))?;
-    let config = folder.join(CONFIG);
-    let sorted: BTreeMap<String, serde_json::Value> =
-        serde_json::from_value(model.config.to_json()).map_err(|e| wrong(&config, e))?;
-    let text = serde_json::to_string_pretty(&sorted).map_err(|e| wrong(&config, e))?;
-    whole_file::replace(&config, |file| writeln!(file, "{text}")).map_err(|e| wrong(&config, e))?;
-    let file = folder.join(TOKENIZER);
-    whole_file::replace(&file, |temporary| {
-        tokenizer
-            .save(temporary.path(), false)
-            .map_err(std::io::Error::other)
-    })
-    .map_err(|e| wrong(&file, e))
+fn of_model(path: &Path) -> impl FnOnce(crate::model::Error) -> Error {
+    let path = path.display().to_string();
+    move |source| Error::Model { path, source }
 }

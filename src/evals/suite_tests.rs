@@ -117,7 +117,7 @@ fn a_killed_evaluation_gives_the_records_of_one_that_was_not() {
             .run(&subject, finished, &mut |new, _| log.append(new))
             .unwrap();
         assert_eq!(again, whole, "after {kept} records");
-        assert_eq!(RecordLog::open(&path).unwrap().1, whole);
+        assert_eq!(RecordLog::<Record>::open(&path).unwrap().1, whole);
     }
 }
 

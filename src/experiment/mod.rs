@@ -18,7 +18,7 @@ mod trial;
 
 pub use axis::AxisSpec;
 pub use check::{plan, ropes};
-pub use cost::{Cost, Speed};
+pub use cost::{Cost, Speed, training_bytes};
 pub use identity::ENGINE_FORMAT;
 pub use study::{EvalsSpec, Study, StudySpec};
 pub use trial::{Trial, TrialSpec};

@@ -12,6 +12,7 @@ mod golden_tests;
 pub mod init;
 pub mod param;
 pub mod rope;
+pub mod sample;
 #[cfg(test)]
 mod tests;
 

@@ -51,11 +51,7 @@ fn a_missing_parameter_is_named() {
 
 #[test]
 fn identity_differs_where_angles_do() -> Result<()> {
-    let id = |toml: &str| {
-        spec(toml)
-            .resolve(1e4)
-            .and_then(|r| r.identity(64, 512, 2048))
-    };
+    let id = |toml: &str| spec(toml).resolve(1e4).and_then(|r| r.identity(64, 2048));
     let plain = id("")?;
     assert_eq!(plain, id("base = 10000.0")?);
     for other in [

@@ -1,0 +1,210 @@
+//! The `[base]` table of a study: which checkpoint training begins from.
+use super::{Checkpoint, Result, folder::Folder, gguf::Gguf, of_model, wrong};
+use crate::model::{Decoder, Init, ModelConfig, RopeSpec};
+use crate::ops::Env;
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+};
+use tokenizers::Tokenizer;
+
+/// The `[base]` table of a study: where training begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseSpec {
+    /// Relative to the working folder: a folder in Hugging Face's layout (`config.json`, `tokenizer.json`
+    /// and, unless `init` is said, `model.safetensors` or the shards of its index), or a `.gguf` file.
+    pub path: String,
+    /// Begin from weights drawn for the configuration's shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
+}
+
+/// Where a checkpoint's parts are read from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Folder(Folder),
+    Gguf(Gguf),
+}
+
+impl Source {
+    /// The configuration; `trained` asks for the RoPE that it was trained with, where that is known.
+    fn config(&self, trained: bool) -> Result<ModelConfig> {
+        match self {
+            Source::Folder(folder) => folder.config(trained),
+            Source::Gguf(file) => file.config(),
+        }
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        match self {
+            Source::Folder(folder) => folder.tokenizer(),
+            Source::Gguf(file) => file.tokenizer(),
+        }
+    }
+
+    /// Checks without reading weights that they are those that `config` asks for.
+    fn check(&self, config: &ModelConfig) -> Result<()> {
+        match self {
+            Source::Folder(folder) => folder.check(config),
+            Source::Gguf(file) => file.check(config),
+        }
+    }
+
+    /// The weights under Hugging Face's names.
+    fn tensors(&self, config: &ModelConfig) -> Result<HashMap<String, Tensor>> {
+        match self {
+            Source::Folder(folder) => folder.tensors(config),
+            Source::Gguf(file) => file.tensors(config),
+        }
+    }
+
+    /// The file that an error about the configuration names.
+    fn config_path(&self) -> PathBuf {
+        match self {
+            Source::Folder(folder) => folder.config_path(),
+            Source::Gguf(file) => file.path().to_path_buf(),
+        }
+    }
+
+    /// The file that an error about the tokenizer names.
+    fn tokenizer_path(&self) -> PathBuf {
+        match self {
+            Source::Folder(folder) => folder.tokenizer_path(),
+            Source::Gguf(file) => file.path().to_path_buf(),
+        }
+    }
+}
+
+impl BaseSpec {
+    /// The checkpoint at a path.
+    pub fn of_path(path: &str) -> Self {
+        BaseSpec {
+            path: path.to_string(),
+            init: None,
+        }
+    }
+
+    fn path(&self) -> Result<PathBuf> {
+        let path = shellexpand::env(&self.path).map_err(|e| wrong(Path::new(&self.path), e))?;
+        Ok(PathBuf::from(path.as_ref()))
+    }
+
+    pub(super) fn source(&self) -> Result<Source> {
+        let path = self.path()?;
+        Ok(if is_gguf(&path) {
+            Source::Gguf(Gguf::open(&path)?)
+        } else {
+            Source::Folder(Folder::new(path))
+        })
+    }
+
+    /// Hash of the files' contents: the checkpoint's part of a trial's identity.
+    pub fn content_hash(&self) -> Result<String> {
+        let path = self.path()?;
+        if is_gguf(&path) {
+            return Gguf::content_hash(&path);
+        }
+        Folder::new(path).content_hash(self.init.is_none())
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> Result<ModelConfig> {
+        self.source()?.config(true)
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        self.source()?.tokenizer()
+    }
+
+    /// The whole checkpoint.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, a tensor is missing or misshapen, the tokenizer has ids that the
+    /// model has not, or the configuration says another RoPE than it was trained with.
+    pub fn load(&self, env: &Env) -> Result<Checkpoint> {
+        let source = self.source()?;
+        let (config, tokenizer) = self.checked(&source)?;
+        self.build(env, &source, config, tokenizer)
+    }
+
+    /// The whole checkpoint under another RoPE than it was trained with.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when the RoPE is impossible.
+    pub fn load_with_rope(&self, env: &Env, rope: &RopeSpec) -> Result<Checkpoint> {
+        let source = self.source()?;
+        let mut config = source.config(false)?;
+        let tokenizer = self.checked_with(&source, &config)?;
+        let other = rope.resolve(config.rope.rope_theta);
+        let other = other.map_err(of_model(&source.config_path()))?;
+        config.set_rope(other, config.max_position_embeddings);
+        self.build(env, &source, config, tokenizer)
+    }
+
+    fn build(
+        &self,
+        env: &Env,
+        source: &Source,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+    ) -> Result<Checkpoint> {
+        let model = match self.init {
+            Some(init) => Decoder::init(env, &config, init),
+            None => Decoder::from_tensors(&config, source.tensors(&config)?),
+        };
+        let model = model.map_err(of_model(&source.config_path()))?;
+        Ok(Checkpoint { model, tokenizer })
+    }
+
+    /// Checks all that can be checked without reading weights: configuration, tokenizer, and by the files'
+    /// headers the weights' names, shapes and length.
+    pub fn check(&self) -> Result<()> {
+        self.checked(&self.source()?).map(|_| ())
+    }
+
+    /// The types in which the weights are stored, by their names: a GGUF's are dequantised to f32.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn stored_dtypes(&self) -> Result<BTreeMap<String, DType>> {
+        match self.source()? {
+            Source::Folder(folder) => folder.dtypes(),
+            Source::Gguf(_) => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Configuration and tokenizer, after [`Self::check`].
+    fn checked(&self, source: &Source) -> Result<(ModelConfig, Tokenizer)> {
+        let config = source.config(true)?;
+        let tokenizer = self.checked_with(source, &config)?;
+        Ok((config, tokenizer))
+    }
+
+    /// The tokenizer, after everything was checked but the configuration.
+    fn checked_with(&self, source: &Source, config: &ModelConfig) -> Result<Tokenizer> {
+        let tokenizer = source.tokenizer()?;
+        let ids = tokenizer.get_vocab_size(true);
+        if ids > config.vocab_size {
+            let what = format!(
+                "has {ids} ids, the model's vocabulary {}; they belong to different checkpoints",
+                config.vocab_size
+            );
+            return Err(wrong(&source.tokenizer_path(), what));
+        }
+        match self.init {
+            Some(init) => init
+                .check(config)
+                .map_err(of_model(&source.config_path()))?,
+            None => source.check(config)?,
+        }
+        Ok(tokenizer)
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.is_file() || path.extension().is_some_and(|e| e == "gguf")
+}
