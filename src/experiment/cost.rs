@@ -78,9 +78,10 @@ pub fn training_bytes(config: &ModelConfig, tokens: usize, recompute: bool) -> u
     let (dim, ff) = (config.hidden_size, config.intermediate_size);
     let q = config.num_attention_heads * config.head_dim;
     let kv = config.num_key_value_heads * config.head_dim;
-    // A block keeps its input, q, k, v, o, lse, the middle, gate and up; its backward makes as many
-    // gradients.
-    let block = 2 * dim + 2 * q + 2 * kv + config.num_attention_heads + 2 * ff;
+    // A block keeps its input, q and k (these before their norms, too), v, o, lse, the middle, gate and
+    // up; its backward makes as many gradients.
+    let raw = if config.qk_norm { q + kv } else { 0 };
+    let block = 2 * dim + 2 * q + 2 * kv + raw + config.num_attention_heads + 2 * ff;
     let kept = match recompute {
         true => config.num_hidden_layers * dim + block,
         false => config.num_hidden_layers * block,

@@ -32,7 +32,7 @@ impl Decoder {
     /// A decoder from tensors under Hugging Face's names, which are taken out of the map.
     ///
     /// # Errors
-    /// When a tensor is missing or of another shape.
+    /// When a tensor is missing or of another shape, or a layer has one more.
     pub fn from_tensors(
         config: &ModelConfig,
         mut tensors: HashMap<String, Tensor>,
@@ -56,6 +56,17 @@ impl Decoder {
             }
             let value = value.to_dtype(candle_core::DType::F32)?.contiguous()?;
             params.push(Param::frozen(&name, value));
+        }
+        // Left out, it would change the computation without a word. Old files of Llama hold the frequencies.
+        let lost = tensors.into_keys().filter(|name| {
+            name.starts_with("model.layers.") && !name.ends_with("rotary_emb.inv_freq")
+        });
+        if let Some(name) = lost.min() {
+            return Err(Error::Tensor {
+                name,
+                what: "is in the checkpoint, but config.json has no place for it; is it another model's?"
+                    .into(),
+            });
         }
         Self::assemble(config, params)
     }

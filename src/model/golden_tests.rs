@@ -59,10 +59,6 @@ impl Golden {
         let want = self.values(&format!("{name}.logits"));
         let dependent = model.config.rope.depends_on_length();
         for chunk in [n, 7] {
-            // A token that is read before the length is known has the frequencies of a shorter one.
-            if dependent && chunk < n {
-                continue;
-            }
             let mut cache = KvCache::new(&env, &model, 1, n).unwrap();
             let mut got = Vec::new();
             for ids in ids[..n].chunks(chunk) {
@@ -71,7 +67,10 @@ impl Golden {
                 got.extend(to_vec::<f32>(&logits).unwrap());
             }
             assert_eq!(got.len(), want.len());
-            for (got, want) in got.iter().zip(&want) {
+            // What was read before the length was known had the frequencies of a shorter one.
+            let last = if dependent { (n - 1) % chunk + 1 } else { n };
+            let from = (n - last) * config.vocab_size;
+            for (got, want) in got[from..].iter().zip(&want[from..]) {
                 assert!(got.is_finite());
                 worst.logit = worst.logit.max((got - want).abs());
             }

@@ -2,6 +2,8 @@
 pub mod batch;
 pub mod block;
 pub mod cache;
+#[cfg(test)]
+mod candle_tests;
 pub mod config;
 pub mod decoder;
 pub mod generate;

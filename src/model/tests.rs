@@ -306,6 +306,45 @@ fn generation_does_not_depend_on_the_batch() {
     }
 }
 
+/// Hidden states of three rows that grow together, past the original context of 16, against those of each
+/// row read at once without a cache.
+#[test]
+fn a_rope_that_depends_on_the_length_is_the_same_with_a_cache() {
+    let env = Env::cpu();
+    for rope in [
+        r#", "max_position_embeddings": 16, "rope_scaling": {"type": "dynamic", "factor": 4.0}"#,
+        r#", "original_max_position_embeddings": 16, "rope_scaling": {"type": "longrope",
+            "short_factor": [1, 1.1, 1.3, 2], "long_factor": [1, 2, 4, 8]}"#,
+    ] {
+        let model = model(&env, &config(rope), 6);
+        let capacity = 40;
+        let table = model.rope_table(&env, capacity).unwrap();
+        let at_once = |row: &[u32]| -> Vec<f32> {
+            let mut cache = KvCache::new(&env, &model, 1, capacity).unwrap();
+            let hidden = model.hidden(&env, &mut cache, &[0], row, &table).unwrap();
+            to_vec(&hidden).unwrap()
+        };
+        let mut rows = [ids(1, 3, 61), ids(2, 14, 61), ids(3, 30, 61)];
+        let mut cache = KvCache::new(&env, &model, 3, capacity).unwrap();
+        for (i, row) in rows.iter().enumerate() {
+            model.hidden(&env, &mut cache, &[i], row, &table).unwrap();
+        }
+        for step in 0..4 {
+            let new = ids(10 + step, 6, 61);
+            let hidden = model
+                .hidden(&env, &mut cache, &[0, 1, 2], &new, &table)
+                .unwrap();
+            let hidden = to_vec::<f32>(&hidden).unwrap();
+            let each = new.chunks_exact(2).zip(hidden.chunks_exact(2 * 32));
+            for (row, (new, got)) in rows.iter_mut().zip(each) {
+                row.extend(new);
+                let want = at_once(row);
+                assert_eq!(got, &want[want.len() - 64..], "{rope} at {}", row.len());
+            }
+        }
+    }
+}
+
 #[test]
 fn log_probs_are_those_of_the_training_loss() {
     let env = Env::cpu();
@@ -365,6 +404,21 @@ fn a_missing_or_misshapen_tensor_is_named() {
     missing.remove(name);
     let error = Decoder::from_tensors(&c, missing).unwrap_err().to_string();
     assert!(error.contains(name) && error.contains("missing"), "{error}");
+    let mut more = tensors();
+    let bias = "model.layers.1.self_attn.q_proj.bias";
+    more.insert(bias.into(), from_vec(vec![0f32; 32], &[32], &env).unwrap());
+    let error = Decoder::from_tensors(&c, more).unwrap_err().to_string();
+    assert!(
+        error.contains(bias) && error.contains("no place"),
+        "{error}"
+    );
+    let mut older = tensors();
+    let frequencies = from_vec(vec![0f32; 4], &[4], &env).unwrap();
+    older.insert(
+        "model.layers.0.self_attn.rotary_emb.inv_freq".into(),
+        frequencies,
+    );
+    assert!(Decoder::from_tensors(&c, older).is_ok());
     let mut misshapen = tensors();
     misshapen.insert(name.into(), from_vec(vec![0f32; 6], &[2, 3], &env).unwrap());
     let error = Decoder::from_tensors(&c, misshapen)
