@@ -138,6 +138,21 @@ impl Weights {
                 return Err(wrong(&path, what));
             }
         }
+        let known: BTreeSet<String> = config.tensors().into_iter().map(|(name, _)| name).collect();
+        for (file, tensors) in &shards {
+            // Left out, it would change the computation without a word. Old files of Llama hold frequencies.
+            let lost = tensors.names().into_iter().filter(|name| {
+                let part =
+                    name.starts_with("model.layers.") && !name.ends_with("rotary_emb.inv_freq");
+                part && !known.contains(*name)
+            });
+            if let Some(name) = lost.min() {
+                let what = format!(
+                    "tensor {name} is here, but config.json has no place for it; is it another model's?"
+                );
+                return Err(wrong(&self.folder.join(file), what));
+            }
+        }
         Ok(())
     }
 
@@ -328,6 +343,27 @@ mod tests {
             error.contains("part-1.safetensors: damaged or cut off"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_weight_that_the_configuration_does_not_know_is_refused() {
+        for (name, refused) in [
+            ("model.layers.1.self_attn.q_proj.bias", true),
+            ("model.layers.1.self_attn.rotary_emb.inv_freq", false),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut all: HashMap<String, Tensor> = tensors(DType::F32).into_iter().collect();
+            all.insert(
+                name.into(),
+                Tensor::zeros(8, DType::F32, &Device::Cpu).unwrap(),
+            );
+            candle_core::safetensors::save(&all, folder.path().join(SINGLE)).unwrap();
+            let checked = Weights::find(folder.path()).unwrap().check(&config());
+            match refused {
+                true => assert!(checked.unwrap_err().to_string().contains("no place for it")),
+                false => checked.unwrap(),
+            }
+        }
     }
 
     #[test]

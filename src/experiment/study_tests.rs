@@ -211,7 +211,7 @@ fn wrong_weights_are_found_by_their_header() {
     assert!(
         folder
             .error()
-            .contains("study.toml:6: base.path: checkpoint base/model.safetensors")
+            .contains("study.toml:6: base.path: checkpoint base: has neither model.safetensors")
     );
     std::fs::write(folder.path().join("base/model.safetensors"), [9; 20]).unwrap();
     assert!(

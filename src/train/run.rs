@@ -88,10 +88,26 @@ pub fn run(
         let per_step = (stage.sequences() * stage.context) as u64;
         tokens += stage.steps() * per_step;
         state.model.config.set_rope(rope.clone(), stage.context);
+        let last = first + stage.steps();
+        let config = &state.model.config;
+        let identity = config
+            .rope
+            .identity(config.head_dim, config.max_position_embeddings)?;
+        if (first + 1..=last).contains(&resumed) && kept.rope != identity {
+            return Err(Error::Snapshot {
+                path: run.snapshot.display().to_string(),
+                what: format!(
+                    "was trained with the RoPE {}, not {identity}; --retry-failed begins again",
+                    kept.rope
+                ),
+            });
+        }
+        if last > resumed {
+            kept.rope = identity;
+        }
         let table = state.model.rope_table(env, stage.context)?;
         let peak = stage.lr.unwrap_or(run.optimizer.lr);
         let micro_batch = stage.micro_batch.unwrap_or(stage.sequences());
-        let last = first + stage.steps();
         for step in first.max(kept.losses.len() as u64)..last {
             let batch = run.plan.batch(index, step - first)?;
             let lr = learning_rate(run.optimizer, peak, step, steps);

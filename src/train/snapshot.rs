@@ -11,10 +11,13 @@ pub struct Snapshot {
     pub losses: Vec<f64>,
     /// Seconds of training so far.
     pub seconds: f64,
+    /// Identity of the RoPE of the last step.
+    pub rope: String,
 }
 
 const LOSSES: &str = "harness.losses";
 const SECONDS: &str = "harness.seconds";
+const ROPE: &str = "harness.rope";
 
 fn failed(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::Snapshot {
@@ -38,6 +41,10 @@ impl Snapshot {
             Tensor::new(self.losses.as_slice(), &Device::Cpu)?,
         );
         tensors.insert(SECONDS.into(), Tensor::new(&[self.seconds], &Device::Cpu)?);
+        tensors.insert(
+            ROPE.into(),
+            Tensor::new(self.rope.as_bytes(), &Device::Cpu)?,
+        );
         crate::whole_file::replace(path, |file| {
             candle_core::safetensors::save(&tensors, file.path()).map_err(std::io::Error::other)
         })
@@ -80,10 +87,12 @@ impl Snapshot {
         }
         let losses = take(LOSSES, DType::F64)?.to_vec1::<f64>()?;
         let seconds = take(SECONDS, DType::F64)?.to_vec1::<f64>()?;
+        let rope = take(ROPE, DType::U8)?.to_vec1::<u8>()?;
         state.optimizer.steps = losses.len() as u64;
         Ok(Some(Snapshot {
             losses,
             seconds: seconds.iter().sum(),
+            rope: String::from_utf8_lossy(&rope).into_owned(),
         }))
     }
 }

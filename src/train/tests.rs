@@ -126,7 +126,10 @@ fn a_snapshot_goes_on_to_the_same_bytes() {
     let fresh = || Stepper::new(&env, model(&env, ""), Ranks::solo()).unwrap();
     let table = fresh().model.rope_table(&env, 144).unwrap();
     let mut whole = fresh();
-    let mut kept = Snapshot::default();
+    let mut kept = Snapshot {
+        rope: "plain".into(),
+        ..Snapshot::default()
+    };
     let mut losses = Vec::new();
     for step in 0..6 {
         if step == 3 {
@@ -141,6 +144,7 @@ fn a_snapshot_goes_on_to_the_same_bytes() {
     let mut resumed = fresh();
     let kept = Snapshot::load(&path, &mut resumed).unwrap().unwrap();
     assert_eq!(kept.losses, losses[..3]);
+    assert_eq!(kept.rope, "plain");
     for step in 3..6 {
         resumed
             .step(&batch(step), &table, &spec, 1e-2, (4, false))

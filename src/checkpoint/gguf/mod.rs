@@ -17,7 +17,7 @@ use metadata::Metadata;
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::BufReader,
+    io::{BufReader, Read, Seek},
     path::{Path, PathBuf},
 };
 use tokenizers::Tokenizer;
@@ -40,7 +40,9 @@ impl Gguf {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| wrong(path, e))?;
         let length = file.metadata().map_err(|e| wrong(path, e))?.len();
-        let content = Content::read(&mut BufReader::new(file)).map_err(|e| {
+        let mut reader = BufReader::new(file);
+        check_alignment(path, &mut reader)?;
+        let content = Content::read(&mut reader).map_err(|e| {
             wrong(
                 path,
                 format!(
@@ -153,6 +155,29 @@ impl Gguf {
             all.insert(name, tensor);
         }
         Ok(all)
+    }
+}
+
+/// An error where the file asks for an alignment of 0, by which candle would divide.
+fn check_alignment(path: &Path, reader: &mut BufReader<File>) -> Result<()> {
+    // The key stands among the first, before the vocabulary.
+    const LOOKED_AT: u64 = 1 << 16;
+    const KEY: &[u8] = b"general.alignment";
+    let mut head = Vec::new();
+    let read = reader.by_ref().take(LOOKED_AT).read_to_end(&mut head);
+    read.and_then(|_| reader.rewind())
+        .map_err(|e| wrong(path, e))?;
+    let Some(at) = head.windows(KEY.len()).position(|window| window == KEY) else {
+        return Ok(());
+    };
+    // Its type, and the number, in at most four bytes.
+    let value = head.iter().skip(at + KEY.len() + 4).take(4);
+    match value.copied().max() {
+        Some(0) => Err(wrong(
+            path,
+            "metadata general.alignment is 0: damaged; fetch it again",
+        )),
+        _ => Ok(()),
     }
 }
 
