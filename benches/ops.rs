@@ -65,7 +65,7 @@ fn all(c: &mut Criterion) {
     c.bench_function("linear backward", |b| {
         b.iter(|| {
             linear::backward_input(env, &wide, &weight, None)?;
-            linear::backward_weight(&wide, &x, &grad)
+            linear::backward_weight(env, &wide, &x, Some(grad.clone()))
         });
     });
     c.bench_function("rms_norm forward", |b| {

@@ -201,15 +201,16 @@ impl Block {
         let norm = &self.post_attention_layernorm;
         let act = linear::backward_input(env, dy, &self.down_proj.value, None)?;
         swiglu::backward(&act, &saved.gate, &saved.up)?;
-        weigh(dy, &act, &self.down_proj, &self.down_bias)?;
+        weigh(env, dy, &act, &self.down_proj, &self.down_bias)?;
         drop(act);
         let (d_gate, d_up) = (saved.gate, saved.up);
         let h = rms_norm::forward(env, &saved.middle, &norm.value, eps)?;
         let dh = back(env, &d_gate, &h, &self.gate_proj, &self.gate_bias, None)?;
         let dh = back(env, &d_up, &h, &self.up_proj, &self.up_bias, Some(dh))?;
         drop((h, d_gate, d_up));
-        let grad = norm.grad.as_ref();
-        let d_middle = rms_norm::backward(dh, &saved.middle, &norm.value, eps, grad, Some(dy))?;
+        let grad = norm.grad(env)?;
+        let d_middle =
+            rms_norm::backward(dh, &saved.middle, &norm.value, eps, grad.as_ref(), Some(dy))?;
 
         let flat = saved.o.flatten_from(2)?;
         let d_out = back(env, &d_middle, &flat, &self.o_proj, &self.o_bias, None)?;
@@ -224,8 +225,8 @@ impl Block {
         rope::rope_transposed(&dk, pass.positions, pass.table)?;
         let (mut dq, mut dk) = (dq, dk);
         if let Some([q, k]) = &saved.raw {
-            dq = norm_back(dq, q, &self.q_norm, eps)?;
-            dk = norm_back(dk, k, &self.k_norm, eps)?;
+            dq = norm_back(env, dq, q, &self.q_norm, eps)?;
+            dk = norm_back(env, dk, k, &self.k_norm, eps)?;
         }
         let norm = &self.input_layernorm;
         let h = rms_norm::forward(env, &saved.x, &norm.value, eps)?;
@@ -253,13 +254,13 @@ impl Block {
             &self.v_bias,
             Some(dh),
         )?;
-        let grad = norm.grad.as_ref();
+        let grad = norm.grad(env)?;
         Ok(rms_norm::backward(
             dh,
             &saved.x,
             &norm.value,
             eps,
-            grad,
+            grad.as_ref(),
             Some(&d_middle),
         )?)
     }
@@ -283,24 +284,30 @@ fn back(
     bias: &Option<Param>,
     dx: Option<Tensor>,
 ) -> Result<Tensor> {
-    weigh(dy, x, weight, bias)?;
+    weigh(env, dy, x, weight, bias)?;
     Ok(linear::backward_input(env, dy, &weight.value, dx)?)
 }
 
 /// The part of [`project`]'s backward that adds to the gradients of weight and bias.
-fn weigh(dy: &Tensor, x: &Tensor, weight: &Param, bias: &Option<Param>) -> Result<()> {
-    if let Some(grad) = bias.as_ref().and_then(|bias| bias.grad.as_ref()) {
-        bias::backward(dy, grad)?;
+fn weigh(env: &Env, dy: &Tensor, x: &Tensor, weight: &Param, bias: &Option<Param>) -> Result<()> {
+    if let Some(bias) = bias
+        && let Some(grad) = bias.grad(env)?
+    {
+        bias::backward(dy, &grad)?;
     }
-    if let Some(grad) = &weight.grad {
-        linear::backward_weight(dy, x, grad)?;
-    }
-    Ok(())
+    weight.accumulate(|grad| linear::backward_weight(env, dy, x, grad))
 }
 
 /// The backward of a norm of heads, where there is one.
-fn norm_back(dy: Tensor, x: &Tensor, norm: &Option<Param>, eps: f64) -> Result<Tensor> {
+fn norm_back(env: &Env, dy: Tensor, x: &Tensor, norm: &Option<Param>, eps: f64) -> Result<Tensor> {
     let Some(norm) = norm else { return Ok(dy) };
-    let grad = norm.grad.as_ref();
-    Ok(rms_norm::backward(dy, x, &norm.value, eps, grad, None)?)
+    let grad = norm.grad(env)?;
+    Ok(rms_norm::backward(
+        dy,
+        x,
+        &norm.value,
+        eps,
+        grad.as_ref(),
+        None,
+    )?)
 }

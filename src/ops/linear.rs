@@ -4,7 +4,7 @@ use super::{
     product::{Dims, Matrix, new_product, product},
     update, view,
 };
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use num_traits::Float;
 
 /// `x` (`[.., in]`) times the transpose of `weight` (`[out, in]`): `[.., out]`.
@@ -69,11 +69,16 @@ pub fn backward_input(
     }
 }
 
-/// Adds the gradient of [`forward`] by the weight to `weight_grad` (`[out, in]`).
-pub fn backward_weight(dy: &Tensor, x: &Tensor, weight_grad: &Tensor) -> Result<()> {
-    let (out_features, in_features) = weight_grad.dims2()?;
+/// Gradient of [`forward`] by the weight, `[out, in]`. Where `weight_grad` is given it is added to it and
+/// nothing new is made.
+pub fn backward_weight(
+    env: &Env,
+    dy: &Tensor,
+    x: &Tensor,
+    weight_grad: Option<Tensor>,
+) -> Result<Tensor> {
+    let (out_features, in_features) = (dy.dim(D::Minus1)?, x.dim(D::Minus1)?);
     let (rows, _) = rows_of(x, in_features)?;
-    rows_of(dy, out_features)?;
     let (dys, xs) = (view::<f32>(dy)?, view::<f32>(x)?);
     let dims = Dims {
         rows: out_features,
@@ -82,9 +87,19 @@ pub fn backward_weight(dy: &Tensor, x: &Tensor, weight_grad: &Tensor) -> Result<
     };
     let dy_matrix = Matrix::rows(&dys, out_features).transposed();
     let x_matrix = Matrix::rows(&xs, in_features);
-    update(weight_grad, |grad| {
-        product(grad, dims, dy_matrix, x_matrix, true)
-    })
+    match weight_grad {
+        Some(grad) => {
+            update(&grad, |grad| {
+                product(grad, dims, dy_matrix, x_matrix, true);
+            })?;
+            Ok(grad)
+        }
+        None => from_vec(
+            new_product(dims, dy_matrix, x_matrix),
+            &[out_features, in_features],
+            env,
+        ),
+    }
 }
 
 /// Plain version of [`forward`].
@@ -129,7 +144,7 @@ pub fn plain_backward<T: Float>(
 mod tests {
     use super::*;
     use crate::ops::testing::{check_gradient, norm_error, normal, wide};
-    use crate::ops::{to_vec, zeros};
+    use crate::ops::to_vec;
 
     #[test]
     fn plain_backward_agrees_with_finite_differences() {
@@ -165,13 +180,15 @@ mod tests {
             let y = forward(&env, &xt, &wt)?;
             let want = plain_forward(&wide(&x), &wide(&w), inner);
             assert!(norm_error(&to_vec(&y)?, &want) < 1e-6);
-            let grad = zeros(&[out, inner], &env)?;
             let dx = backward_input(&env, &dyt, &wt, None)?;
-            backward_weight(&dyt, &xt, &grad)?;
+            let grad = backward_weight(&env, &dyt, &xt, None)?;
             let (want_dx, want_dw) = plain_backward(&wide(&dy), &wide(&x), &wide(&w), inner);
             assert!(norm_error(&to_vec(&dx)?, &want_dx) < 1e-6);
             assert!(norm_error(&to_vec(&grad)?, &want_dw) < 1e-6);
             let dx = backward_input(&env, &dyt, &wt, Some(dx))?;
+            let grad = backward_weight(&env, &dyt, &xt, Some(grad))?;
+            let twice: Vec<f64> = want_dw.iter().map(|d| 2.0 * d).collect();
+            assert!(norm_error(&to_vec(&grad)?, &twice) < 1e-6);
             let twice: Vec<f64> = want_dx.iter().map(|d| 2.0 * d).collect();
             assert!(norm_error(&to_vec(&dx)?, &twice) < 1e-6);
         }

@@ -37,6 +37,7 @@ impl Kernels {
         }
     }
 
+    /// The best that this machine can run; all have 6 or 4 rows.
     fn detect() -> Self {
         use gemm_f32::microkernel;
         #[cfg(target_arch = "x86_64")]
@@ -282,6 +283,50 @@ impl<'a> Groups<'a> {
             stride: cs,
             row: rs,
             group: rs * KERNELS.rows,
+        }
+    }
+
+    /// Elements that [`Groups::pack`] needs.
+    pub fn packed_len(depth: usize, rows: usize) -> usize {
+        depth * rows.next_multiple_of(KERNELS.rows)
+    }
+
+    /// The matrix with element (r, d) at `r + d * cs` of `from`, copied into `buffer`.
+    pub fn pack(buffer: &'a mut [f32], from: &[f32], cs: usize, depth: usize, rows: usize) -> Self {
+        let tall = KERNELS.rows;
+        let group = depth * tall;
+        match tall {
+            6 => pack_groups::<6>(buffer, from, cs, depth, rows),
+            _ => pack_groups::<4>(buffer, from, cs, depth, rows),
+        }
+        Groups {
+            data: buffer,
+            rows,
+            stride: tall,
+            row: 1,
+            group,
+        }
+    }
+}
+
+/// [`Groups::pack`] for groups of `TALL` rows.
+fn pack_groups<const TALL: usize>(
+    buffer: &mut [f32],
+    from: &[f32],
+    cs: usize,
+    depth: usize,
+    rows: usize,
+) {
+    let group = depth * TALL;
+    for d in 0..depth {
+        let (whole, rest) = from[d * cs..d * cs + rows].as_chunks::<TALL>();
+        let groups = buffer[d * TALL..].chunks_mut(group);
+        for (to, part) in groups.zip(whole) {
+            to[..TALL].copy_from_slice(part);
+        }
+        if !rest.is_empty() {
+            let at = d * TALL + whole.len() * group;
+            buffer[at..at + rest.len()].copy_from_slice(rest);
         }
     }
 }

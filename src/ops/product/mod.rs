@@ -101,8 +101,8 @@ impl Shared {
 }
 
 thread_local! {
-    /// Where a task packs its part of the right matrix.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Where a task packs its part of the right and of the left matrix.
+    static SCRATCH: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// How a product is cut into tasks.
@@ -186,7 +186,7 @@ fn split_product(out: &Shared, dims: Dims, a: Matrix, b: Matrix, accumulate: boo
 /// # Safety
 /// `out` must be valid for `rows` rows of `cols` elements, `stride` apart.
 unsafe fn tile(out: *mut f32, stride: usize, dims: Dims, a: Matrix, b: Matrix, accumulate: bool) {
-    SCRATCH.with_borrow_mut(|right| {
+    SCRATCH.with_borrow_mut(|[right, left]| {
         let mut from = 0;
         loop {
             let depth = DEPTH.min(dims.depth - from);
@@ -201,7 +201,17 @@ unsafe fn tile(out: *mut f32, stride: usize, dims: Dims, a: Matrix, b: Matrix, a
                 }
                 Panels::pack(&mut right[..len], b.data, [b.rs, b.cs], depth, dims.cols)
             });
-            let groups = Groups::in_place(a.data, [a.rs, a.cs], dims.rows);
+            let groups = if a.cs == 1 {
+                Groups::in_place(a.data, [a.rs, a.cs], dims.rows)
+            } else {
+                // One step of the depth is far from the next: read so, they would share a few sets of
+                // the cache.
+                let len = Groups::packed_len(depth, dims.rows);
+                if left.len() < len {
+                    left.resize(len, 0.0);
+                }
+                Groups::pack(&mut left[..len], a.data, a.cs, depth, dims.rows)
+            };
             let add = accumulate || from > 0;
             // SAFETY: the caller's promise on `out`.
             unsafe { multiply(out, stride, groups, panels, Span::all(panels), add) };
