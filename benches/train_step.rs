@@ -1,7 +1,8 @@
-//! Time and peak memory of one training step, as one JSON line.
+//! Time and peak memory of one training step: forward, loss, backward, clip, AdamW.
 //!
+//!     cargo bench --bench train_step -- --shape S [--json]
 //!     cargo bench --bench train_step -- --ctx 16384 --batch 1 [--recompute]
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use harness::{
     model::{Batch, Decoder, Init, Method, ModelConfig},
     ops::Env,
@@ -11,24 +12,39 @@ use harness::{
 use rand::{RngExt, SeedableRng};
 use std::time::Instant;
 
+/// The shapes that results/speed.md reports.
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "UPPER")]
+enum Shape {
+    /// A small model, many short sequences.
+    S,
+    /// The same model, one long sequence.
+    L,
+    /// SmolLM2-135M.
+    M,
+}
+
 #[derive(Parser)]
 struct Args {
-    #[arg(long, default_value_t = 256)]
-    dim: usize,
-    #[arg(long, default_value_t = 4)]
-    layers: usize,
-    #[arg(long, default_value_t = 4)]
-    heads: usize,
-    #[arg(long, default_value_t = 4)]
-    kv_heads: usize,
-    #[arg(long, default_value_t = 768)]
-    ff: usize,
-    #[arg(long, default_value_t = 4096)]
-    vocab: usize,
-    #[arg(long, default_value_t = 512)]
-    ctx: usize,
-    #[arg(long, default_value_t = 8)]
-    batch: usize,
+    /// Sizes that are not given are this shape's.
+    #[arg(long, value_enum, default_value = "S")]
+    shape: Shape,
+    #[arg(long)]
+    dim: Option<usize>,
+    #[arg(long)]
+    layers: Option<usize>,
+    #[arg(long)]
+    heads: Option<usize>,
+    #[arg(long)]
+    kv_heads: Option<usize>,
+    #[arg(long)]
+    ff: Option<usize>,
+    #[arg(long)]
+    vocab: Option<usize>,
+    #[arg(long)]
+    ctx: Option<usize>,
+    #[arg(long)]
+    batch: Option<usize>,
     #[arg(long, default_value_t = 8)]
     steps: usize,
     #[arg(long, default_value_t = 3)]
@@ -36,19 +52,58 @@ struct Args {
     /// Keep each block's input alone.
     #[arg(long)]
     recompute: bool,
+    /// One matrix for embedding and head.
+    #[arg(long)]
+    tied: bool,
+    /// Print one JSON line.
+    #[arg(long)]
+    json: bool,
     /// What `cargo bench` passes on.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
+/// The sizes of a run.
+struct Sizes {
+    dim: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    ff: usize,
+    vocab: usize,
+    ctx: usize,
+    batch: usize,
+}
+
+impl Args {
+    fn sizes(&self) -> Sizes {
+        let [dim, layers, heads, kv_heads, ff, vocab, ctx, batch] = match self.shape {
+            Shape::S => [256, 4, 4, 4, 768, 4096, 512, 8],
+            Shape::L => [256, 4, 4, 4, 768, 4096, 4096, 1],
+            Shape::M => [576, 30, 9, 3, 1536, 49152, 1024, 1],
+        };
+        Sizes {
+            dim: self.dim.unwrap_or(dim),
+            layers: self.layers.unwrap_or(layers),
+            heads: self.heads.unwrap_or(heads),
+            kv_heads: self.kv_heads.or(self.heads).unwrap_or(kv_heads),
+            ff: self.ff.unwrap_or(ff),
+            vocab: self.vocab.unwrap_or(vocab),
+            ctx: self.ctx.unwrap_or(ctx),
+            batch: self.batch.unwrap_or(batch),
+        }
+    }
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let a = Args::parse();
+    let args = Args::parse();
+    let a = args.sizes();
     let config = ModelConfig::parse(
         &serde_json::json!({
             "vocab_size": a.vocab, "hidden_size": a.dim, "intermediate_size": a.ff,
             "num_hidden_layers": a.layers, "num_attention_heads": a.heads,
             "num_key_value_heads": a.kv_heads, "rms_norm_eps": 1e-5,
-            "max_position_embeddings": a.ctx, "tie_word_embeddings": false,
+            "max_position_embeddings": a.ctx, "tie_word_embeddings": args.tied,
         })
         .to_string(),
     )?;
@@ -70,7 +125,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let n = a.batch * a.ctx;
     let (mut times, mut loss) = (Vec::new(), 0.0);
-    for step in 0..a.warmup + a.steps {
+    for step in 0..args.warmup + args.steps {
         let mut ids = || {
             (0..n)
                 .map(|_| rng.random_range(0..a.vocab as u32))
@@ -86,9 +141,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             doc_starts: vec![0; n],
         };
         let start = Instant::now();
-        let how = (a.batch, a.recompute);
+        let how = (a.batch, args.recompute);
         loss = state.step(&batch, &table, &optimizer, 3e-4, how)?.loss;
-        if step >= a.warmup {
+        if step >= args.warmup {
             times.push(start.elapsed().as_secs_f64());
         }
     }
@@ -97,18 +152,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flops =
         config.num_product_weights() as f64 * 6.0 + 12.0 * (a.layers * a.dim * a.ctx) as f64;
     let (least, most) = (times[0], times[times.len() - 1]);
-    println!(
-        "{}",
-        serde_json::json!({
+    let rate = n as f64 / median;
+    let gflops = flops * rate / 1e9;
+    let peak = peak_mib()?;
+    if args.json {
+        let line = serde_json::json!({
             "peer": format!("harness {}", env.backend()),
-            "tokens_per_s": (n as f64 / median * 10.0).round() / 10.0,
-            "gflops": (flops * n as f64 / median / 1e8).round() / 10.0,
+            "tokens_per_s": (rate * 10.0).round() / 10.0,
+            "gflops": (gflops * 10.0).round() / 10.0,
             "step_s_min_med_max": [least, median, most],
-            "peak_mib": peak_mib()?,
+            "peak_mib": peak,
             "loss": loss,
             "params": config.num_parameters(),
-        })
-    );
+        });
+        println!("{line}");
+    } else {
+        println!(
+            "{rate:.0} tokens/s, {gflops:.0} GFLOP/s (6N + 12LdT), step {median:.4} s \
+             ({least:.4} to {most:.4}), peak {peak} MiB, loss {loss:.4}"
+        );
+    }
     Ok(())
 }
 

@@ -70,7 +70,7 @@ fn a_trial_becomes_a_folder_that_says_what_it_is() {
         "| base | small/base |",
         "| seed | 0 |",
         &format!("| RoPE identity | `{rope}` |"),
-        "batch_tokens = \"128\"",
+        "batch_tokens = 128",
         "| passkey | passkey | 256 |",
         "| prose | sliding | 64 |",
     ] {

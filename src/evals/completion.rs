@@ -160,8 +160,9 @@ impl Task for Completion {
         for (&index, output) in items.iter().zip(outputs) {
             let line = &self.lines[index];
             let ids = [&line.prompt[..], &line.ids].concat();
-            let log_probs = generate::log_probs(env, model, &ids)?;
-            records.push(self.record(index, output, &log_probs[line.prompt.len() - 1..])?);
+            let first = line.prompt.len();
+            let log_probs = generate::log_probs_from(env, model, &ids, first)?;
+            records.push(self.record(index, output, &log_probs)?);
         }
         Ok(records)
     }

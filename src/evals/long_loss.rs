@@ -110,10 +110,9 @@ impl LongLoss {
     fn sliding(&self, text: &Text, score: &mut Scorer) -> Result<Sum, Error> {
         let mut sum = Sum::default();
         for window in windows(text.ids.len(), self.spec.context, self.spec.stride) {
-            let log_probs = score(&text.ids[window.tokens.clone()])?;
-            // The first of a window's log-probabilities is that of its second token.
-            let from = window.scored.start - window.tokens.start - 1;
-            self.add(&mut sum, &log_probs[from..], &text.ids[window.scored]);
+            let first = window.scored.start - window.tokens.start;
+            let log_probs = score(&text.ids[window.tokens], first)?;
+            self.add(&mut sum, &log_probs, &text.ids[window.scored]);
         }
         Ok(sum)
     }
@@ -124,7 +123,7 @@ impl LongLoss {
         let buckets = buckets(self.spec.context);
         let mut sums: Vec<Sum> = buckets.iter().map(|_| Sum::default()).collect();
         for ids in text.ids.chunks_exact(self.spec.context) {
-            let log_probs = score(ids)?;
+            let log_probs = score(ids, 1)?;
             for (sum, bucket) in sums.iter_mut().zip(&buckets) {
                 // The token at position 0 has nothing before it, and `log_probs` begins with position 1.
                 let positions = bucket.start.max(1)..bucket.end;
@@ -201,8 +200,8 @@ impl LongLoss {
     }
 }
 
-/// Gives the log-probabilities of a window's tokens from the second on.
-type Scorer<'a> = dyn FnMut(&[u32]) -> Result<Vec<f32>, Error> + 'a;
+/// Gives the log-probabilities of a window's tokens from the one of this index on, which is 1 or more.
+type Scorer<'a> = dyn FnMut(&[u32], usize) -> Result<Vec<f32>, Error> + 'a;
 
 impl Task for LongLoss {
     fn name(&self) -> &str {
@@ -237,7 +236,10 @@ impl Task for LongLoss {
     }
 
     fn run(&self, subject: &Subject, items: &[usize]) -> Result<Vec<Record>, Error> {
-        let mut score = |ids: &[u32]| Ok(generate::log_probs(subject.env, subject.model, ids)?);
+        let mut score = |ids: &[u32], first: usize| {
+            let (env, model) = (subject.env, subject.model);
+            Ok(generate::log_probs_from(env, model, ids, first)?)
+        };
         self.score(items, &mut score)
     }
 }

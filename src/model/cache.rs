@@ -44,6 +44,21 @@ impl KvCache {
     }
 }
 
+impl KvCache {
+    /// Makes row `to`, which must be empty, begin with the first `tokens` tokens of row `from`.
+    pub fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<()> {
+        for tensor in self.layers.iter().flat_map(|(keys, values)| [keys, values]) {
+            let row = tensor.elem_count() / self.lengths.len();
+            let part = row / self.capacity * tokens;
+            update(tensor, |all| {
+                all.copy_within(from * row..from * row + part, to * row);
+            })?;
+        }
+        self.lengths[to] = tokens;
+        Ok(())
+    }
+}
+
 /// Writes `x` (`[rows.len(), tokens, heads, dim]`) behind what the rows of `cache` hold.
 fn write(cache: &Tensor, x: &Tensor, rows: &[usize], lengths: &[usize]) -> Result<()> {
     let (_, capacity, heads, dim) = cache.dims4()?;
@@ -107,8 +122,8 @@ impl Decoder {
             offsets: &offsets,
             window: self.config.window(layer),
             doc_starts: None,
+            key_rows: Some(rows),
         };
-        let all_rows = rows.iter().copied().eq(0..cache.lengths.len());
         let mut x = embedding::forward(env, &self.embed_tokens.value, ids, rows.len())?;
         for (layer, (block, (keys, values))) in self.blocks.iter().zip(&cache.layers).enumerate() {
             let ([q, k, v], _) = block.qkv(env, &self.config, &x)?;
@@ -116,19 +131,7 @@ impl Decoder {
             rope::rope(&k, &positions, table)?;
             write(keys, &k, rows, &cache.lengths)?;
             write(values, &v, rows, &cache.lengths)?;
-            let pick = |t: &Tensor| -> Result<Tensor> {
-                if all_rows {
-                    return Ok(t.clone());
-                }
-                if let [row] = rows {
-                    return Ok(t.narrow(0, *row, 1)?);
-                }
-                let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
-                let index = Tensor::new(index.as_slice(), &env.device)?;
-                Ok(t.index_select(&index, 0)?)
-            };
-            let (keys, values) = (pick(keys)?, pick(values)?);
-            let (o, _) = attention::forward(env, &q, &keys, &values, &spec(layer))?;
+            let (o, _) = attention::forward(env, &q, keys, values, &spec(layer))?;
             x = block.finish(env, &self.config, &x, &o)?.0;
         }
         for &row in rows {

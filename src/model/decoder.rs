@@ -175,6 +175,7 @@ impl Decoder {
                 offsets: &offsets,
                 window: self.config.window(layer),
                 doc_starts: Some(&rows.doc_starts),
+                key_rows: None,
             },
             context: &ranks.context,
         };

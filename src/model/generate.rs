@@ -4,7 +4,7 @@ use crate::ops::{Env, cross_entropy, linear, rope, view};
 use candle_core::Tensor;
 
 /// Tokens of one chunk of a prompt.
-const CHUNK: usize = 512;
+const CHUNK: usize = 1024;
 
 /// Greedy continuation of each prompt, decoded together with a KV cache: up to `max_new_tokens` ids a
 /// prompt, ended after the first id that is in `stop`. A prompt's result does not depend on the others.
@@ -42,12 +42,20 @@ pub fn decode(
     let mut cache = KvCache::new(env, model, prompts.len(), capacity)?;
     let mut out: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
     let mut open: Vec<usize> = Vec::new();
-    for (row, prompt) in prompts.iter().enumerate() {
-        let Some(last) = prefill(env, model, &mut cache, row, prompt, &table)? else {
-            continue;
-        };
-        if max_new_tokens > 0 {
-            let logits = linear::forward(env, &last, &model.head().value)?;
+    let mut last: Vec<Option<Tensor>> = vec![None; prompts.len()];
+    let shares = !model.config.rope.depends_on_length();
+    for (row, shared) in prefill_order(prompts) {
+        let mut known = 0;
+        if let Some((from, tokens)) = shared.filter(|_| shares) {
+            cache.share(from, row, tokens)?;
+            known = tokens;
+        }
+        let rest = &prompts[row][known..];
+        last[row] = prefill(env, model, &mut cache, row, rest, &table)?;
+    }
+    for (row, last) in last.iter().enumerate() {
+        if let Some(last) = last.as_ref().filter(|_| max_new_tokens > 0) {
+            let logits = linear::forward(env, last, &model.head().value)?;
             out[row].push(choose(row, &view::<f32>(&logits)?)?);
             open.push(row);
         }
@@ -69,6 +77,27 @@ pub fn decode(
             out[row].push(choose(row, logits)?);
         }
     }
+}
+
+/// The order in which prompts are read, and for each the row and the number of tokens of a prompt read
+/// before it that it begins with: all but its last token, at most.
+fn prefill_order(prompts: &[Vec<u32>]) -> Vec<(usize, Option<(usize, usize)>)> {
+    let mut rows: Vec<usize> = (0..prompts.len()).collect();
+    // Prompts with a long common beginning are neighbours in the order of their ids.
+    rows.sort_by(|&a, &b| prompts[a].cmp(&prompts[b]).then(a.cmp(&b)));
+    let mut before: Option<usize> = None;
+    let mut order = Vec::with_capacity(rows.len());
+    for row in rows {
+        let shared = before.and_then(|from| {
+            let same = prompts[from].iter().zip(&prompts[row]);
+            let tokens = same.take_while(|(a, b)| a == b).count();
+            let tokens = tokens.min(prompts[row].len().saturating_sub(1));
+            (tokens > 0).then_some((from, tokens))
+        });
+        order.push((row, shared));
+        before = Some(row);
+    }
+    order
 }
 
 /// Runs a prompt through the model in chunks; the last token's hidden state (`[1, 1, dim]`), or nothing
@@ -111,6 +140,12 @@ fn best_of(logits: &[f32]) -> u32 {
 
 /// Log-probabilities (nats) of `ids[1..]`, each given all ids before it: `ids.len() - 1` numbers.
 pub fn log_probs(env: &Env, model: &Decoder, ids: &[u32]) -> Result<Vec<f32>> {
+    log_probs_from(env, model, ids, 1)
+}
+
+/// Log-probabilities (nats) of `ids[first..]`, each given all ids before it; `first` is 1 or more. The
+/// logits of the tokens before are not made.
+pub fn log_probs_from(env: &Env, model: &Decoder, ids: &[u32], first: usize) -> Result<Vec<f32>> {
     let Some(inputs) = ids.len().checked_sub(1).filter(|&n| n > 0) else {
         return Ok(Vec::new());
     };
@@ -121,7 +156,14 @@ pub fn log_probs(env: &Env, model: &Decoder, ids: &[u32]) -> Result<Vec<f32>> {
     for from in (0..inputs).step_by(chunk) {
         let to = (from + chunk).min(inputs);
         let hidden = model.hidden(env, &mut cache, &[0], &ids[from..to], &table)?;
-        let scored = cross_entropy::log_probs(&hidden, &model.head().value, &ids[from + 1..=to])?;
+        // The state of token i gives the probabilities of token i + 1.
+        let begin = from.max(first - 1);
+        if begin >= to {
+            continue;
+        }
+        let hidden = hidden.narrow(1, begin - from, to - begin)?;
+        let targets = &ids[begin + 1..=to];
+        let scored = cross_entropy::log_probs(&hidden, &model.head().value, targets)?;
         out.extend(scored.iter().map(|s| s.0));
     }
     Ok(out)

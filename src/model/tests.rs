@@ -259,6 +259,7 @@ fn scored_the_same(extra: &str) {
             offsets: &[0],
             window: model.config.window(layer),
             doc_starts: None,
+            key_rows: None,
         },
         context: &Communicator::Solo,
     };

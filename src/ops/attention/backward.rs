@@ -3,11 +3,11 @@
 //! A query tile's gradient adds up over key tiles in ascending order and a key tile's over query tiles, so
 //! tiles on one anti-diagonal of the grid are independent of each other: a head is worked on by as many
 //! threads as its anti-diagonals are long, and the sums are the same whatever their number.
-use super::forward::{pack_keys, packed_panels, strips, used_tiles};
+use super::forward::{pack_keys, packed_panels, strips};
 use super::layout::{HeadRows, STRIP, Seen, TILE, key_range, shape_of};
 use super::{Shape, Spec};
 use crate::ops::{
-    Env, Result, from_vec,
+    Env, Error, Result, from_vec,
     product::{
         Shared,
         kernel::{Groups, Span, multiply},
@@ -33,10 +33,15 @@ pub fn backward(
     spec: &Spec,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let s = shape_of(q, k, v, spec)?;
+    if spec.key_rows.is_some() {
+        return Err(Error::Shape {
+            op: "attention",
+            what: "a backward through rows of a cache".into(),
+        });
+    }
     let (qs, ks, vs) = (view::<f32>(q)?, view::<f32>(k)?, view::<f32>(v)?);
     let (ds, os, lses) = (view::<f32>(d_out)?, view::<f32>(o)?, view::<f32>(lse)?);
-    let used = used_tiles(s, spec);
-    let (packed_k, packed_v) = (pack_keys(&ks, s, &used), pack_keys(&vs, s, &used));
+    let (packed_k, packed_v) = (pack_keys(&ks, s, spec), pack_keys(&vs, s, spec));
     let along = row_products(&ds, &os, s.head_dim);
     let mut dq = vec![0f32; qs.len()];
     let mut dk = vec![0f32; ks.len()];

@@ -38,7 +38,7 @@ pub fn forward(
     let packed = if few {
         Vec::new()
     } else {
-        pack_keys(&ks, s, &used_tiles(s, spec))
+        pack_keys(&ks, s, spec)
     };
     let call = Forward {
         s,
@@ -80,7 +80,7 @@ thread_local! {
 }
 
 /// For each batch row, from the first to behind the last key tile that its queries see.
-pub fn used_tiles(s: Shape, spec: &Spec) -> Vec<(usize, usize)> {
+fn used_tiles(s: Shape, spec: &Spec) -> Vec<(usize, usize)> {
     (0..s.batch)
         .map(|b| {
             let visible: Vec<_> = (0..s.queries)
@@ -93,8 +93,9 @@ pub fn used_tiles(s: Shape, spec: &Spec) -> Vec<(usize, usize)> {
 }
 
 /// Keys (or values) of every head as right matrices `head_dim × keys`, a tile after the other:
-/// `[batch, kv_heads, tiles]`, each of [`packed_tile`] elements. Tiles outside of `used` are left out.
-pub fn pack_keys(k: &[f32], s: Shape, used: &[(usize, usize)]) -> Vec<f32> {
+/// `[batch, kv_heads, tiles]`, each of [`packed_tile`] elements. Tiles that nobody sees are left out.
+pub fn pack_keys(k: &[f32], s: Shape, spec: &Spec) -> Vec<f32> {
+    let used = used_tiles(s, spec);
     let tiles = s.keys.div_ceil(TILE);
     let size = packed_tile(s.head_dim);
     let mut packed = vec![0f32; s.batch * s.kv_heads * tiles * size];
@@ -105,7 +106,8 @@ pub fn pack_keys(k: &[f32], s: Shape, used: &[(usize, usize)]) -> Vec<f32> {
             let (tile, head, b) = (i % tiles, i / tiles % s.kv_heads, i / tiles / s.kv_heads);
             if (used[b].0..used[b].1).contains(&tile) {
                 let key0 = tile * TILE;
-                let keys = HeadRows::new(k, [s.keys, s.kv_heads, s.head_dim], [b, key0, head]);
+                let at = [spec.key_row(b), key0, head];
+                let keys = HeadRows::new(k, [s.keys, s.kv_heads, s.head_dim], at);
                 keys.transposed(TILE.min(s.keys - key0), buffer);
             }
         });
@@ -198,6 +200,7 @@ impl Forward<'_> {
         } else {
             Panels::packed(&[], 0, 0)
         };
+        let key_row = self.spec.key_row(b);
         let (from, to) = key_range(visible);
         for tile in from / TILE..to.div_ceil(TILE) {
             let key0 = tile * TILE;
@@ -205,7 +208,7 @@ impl Forward<'_> {
             let layout = [s.keys, s.kv_heads, dim];
             let seen: Vec<Seen> = visible.iter().map(|&v| Seen::of(v, key0, width)).collect();
             if self.few {
-                let keys = HeadRows::new(self.k, layout, [b, key0, kv]);
+                let keys = HeadRows::new(self.k, layout, [key_row, key0, kv]);
                 self.turned_scores(scores, turned, keys, stacked, &seen);
             } else {
                 let keys = packed_panels(self.packed, s, [b, kv, tile]);
@@ -223,7 +226,7 @@ impl Forward<'_> {
                     unsafe { multiply(&mut scores[row * TILE], TILE, query, keys, span, false) };
                 });
             }
-            let value = HeadRows::new(self.v, layout, [b, key0, kv]).panels(width, values);
+            let value = HeadRows::new(self.v, layout, [key_row, key0, kv]).panels(width, values);
             strips(&seen, |row, seen| {
                 let Some(Seen { end, .. }) = Seen::union(seen) else {
                     return;

@@ -15,7 +15,11 @@ pub const STRIP: usize = 48;
 pub fn shape_of(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Spec) -> Result<Shape> {
     let (batch, queries, heads, head_dim) = q.dims4()?;
     let (kb, keys, kv_heads, kd) = k.dims4()?;
-    let fits = kb == batch
+    let rows_fit = match spec.key_rows {
+        Some(rows) => rows.len() == batch && rows.iter().all(|&row| row < kb),
+        None => kb == batch,
+    };
+    let fits = rows_fit
         && kd == head_dim
         && v.dims() == k.dims()
         && kv_heads > 0

@@ -22,9 +22,17 @@ pub struct Spec<'a> {
     pub window: Option<usize>,
     /// `[batch, queries]`: the first key that a query sees, the start of its document.
     pub doc_starts: Option<&'a [u32]>,
+    /// `[batch]`: the row of keys and values that a batch row sees, where it is not the row of its own
+    /// number. For the forward alone.
+    pub key_rows: Option<&'a [usize]>,
 }
 
 impl Spec<'_> {
+    /// The row of keys and values that batch row `b` sees.
+    pub(crate) fn key_row(&self, b: usize) -> usize {
+        self.key_rows.map_or(b, |rows| rows[b])
+    }
+
     /// The keys that query `i` of batch row `b` sees: from the first (inclusive) to the last (exclusive).
     pub(crate) fn visible(
         &self,

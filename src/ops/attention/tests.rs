@@ -30,6 +30,7 @@ fn plain_backward_agrees_with_finite_differences() {
         offsets: &[2],
         window: Some(4),
         doc_starts: Some(&docs),
+        key_rows: None,
     };
     let q = wide(&normal(1, 5 * 4 * 3));
     let (k, v) = (wide(&normal(2, 7 * 2 * 3)), wide(&normal(3, 7 * 2 * 3)));
@@ -80,6 +81,7 @@ fn tiles_agree_with_plain() -> Result<()> {
             offsets: &offsets,
             window,
             doc_starts: docs.as_deref(),
+            key_rows: None,
         };
         let q = normal(1, batch * queries * heads * head_dim);
         let k = normal(2, batch * keys * kv_heads * head_dim);
@@ -146,6 +148,7 @@ fn a_query_does_not_depend_on_chunks_or_capacity() -> Result<()> {
             offsets: &[from],
             window: None,
             doc_starts: None,
+            key_rows: None,
         };
         to_vec(&forward(&env, &q, &padded(&k)?, &padded(&v)?, &spec)?.0)
     };

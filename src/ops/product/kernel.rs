@@ -3,6 +3,7 @@
 //! Every element is one chain of fused multiply-adds along the depth, and is then added to what was
 //! there. A kernel for fewer rows or columns keeps that order, so that an element does not depend on how
 //! many others are made beside it.
+use super::transpose::transpose;
 use crate::ops::simd;
 use std::sync::LazyLock;
 
@@ -195,7 +196,7 @@ impl<'a> Panels<'a> {
         depth * cols.next_multiple_of(KERNELS.cols)
     }
 
-    /// The matrix with element (d, c) at `d * rs + c * cs` of `from`, copied into `buffer`.
+    /// The matrix with element (d, c) at `d * rs + c * cs` of `from`, one of them 1, copied into `buffer`.
     pub fn pack(
         buffer: &'a mut [f32],
         from: &[f32],
@@ -203,74 +204,25 @@ impl<'a> Panels<'a> {
         depth: usize,
         cols: usize,
     ) -> Self {
-        simd::dispatch(
-            #[inline(always)]
-            || pack(buffer, from, [rs, cs], depth, cols),
-        );
+        debug_assert!(rs == 1 || cs == 1);
+        let wide = KERNELS.cols;
+        let panels = buffer.chunks_exact_mut((depth * wide).max(1));
+        for (panel, col) in panels.zip((0..cols).step_by(wide)) {
+            let width = wide.min(cols - col);
+            let from = &from[col * cs..];
+            if cs == 1 {
+                for (d, to) in panel.chunks_exact_mut(wide).enumerate() {
+                    to[..width].copy_from_slice(&from[d * rs..d * rs + width]);
+                    to[width..].fill(0.0);
+                }
+            } else {
+                if width < wide {
+                    panel.fill(0.0);
+                }
+                transpose(panel, wide, from, cs, depth, width);
+            }
+        }
         Self::packed(buffer, depth, cols)
-    }
-}
-
-#[inline(always)]
-fn pack(buffer: &mut [f32], from: &[f32], [rs, cs]: [usize; 2], depth: usize, cols: usize) {
-    let wide = KERNELS.cols;
-    let panels = buffer.chunks_exact_mut((depth * wide).max(1));
-    for (panel, col) in panels.zip((0..cols).step_by(wide)) {
-        let width = wide.min(cols - col);
-        let from = &from[col * cs..];
-        if cs == 1 {
-            for (d, to) in panel.chunks_exact_mut(wide).enumerate() {
-                to[..width].copy_from_slice(&from[d * rs..d * rs + width]);
-                to[width..].fill(0.0);
-            }
-        } else {
-            if width < wide {
-                panel.fill(0.0);
-            }
-            transpose(panel, wide, from, [rs, cs], depth, width);
-        }
-    }
-}
-
-/// Blocks of this many elements squared are turned at a time, so that a cache line that was fetched is
-/// used whole.
-const BLOCK: usize = 16;
-
-/// `to[d * width_to + c] = from[d * rs + c * cs]`.
-#[inline(always)]
-fn transpose(
-    to: &mut [f32],
-    width_to: usize,
-    from: &[f32],
-    [rs, cs]: [usize; 2],
-    depth: usize,
-    cols: usize,
-) {
-    for d0 in (0..depth).step_by(BLOCK) {
-        let d1 = (d0 + BLOCK).min(depth);
-        for c0 in (0..cols).step_by(BLOCK) {
-            let c1 = (c0 + BLOCK).min(cols);
-            if rs == 1 && d1 - d0 == BLOCK && c1 - c0 == BLOCK {
-                let mut block = [[0f32; BLOCK]; BLOCK];
-                for (c, row) in block.iter_mut().enumerate() {
-                    let at = d0 + (c0 + c) * cs;
-                    row.copy_from_slice(&from[at..at + BLOCK]);
-                }
-                for d in 0..BLOCK {
-                    let at = (d0 + d) * width_to + c0;
-                    let to: &mut [f32; BLOCK] = (&mut to[at..at + BLOCK]).try_into().expect("16");
-                    for c in 0..BLOCK {
-                        to[c] = block[c][d];
-                    }
-                }
-                continue;
-            }
-            for d in d0..d1 {
-                for c in c0..c1 {
-                    to[d * width_to + c] = from[d * rs + c * cs];
-                }
-            }
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! split: it is a chain of fused multiply-adds over [`DEPTH`] steps, and these chains are added up in
 //! order.
 pub mod kernel;
+mod transpose;
 
 use super::host::written;
 use kernel::{Groups, KERNELS, Panels, Span, multiply};
@@ -16,6 +17,10 @@ const DEPTH: usize = 512;
 const COLS: usize = 256;
 /// Rows of one task, at least: what packing costs is shared by them.
 const LEAST_ROWS: usize = 96;
+/// Up to so many rows the right matrix of a linear layer is read where it lies.
+const FEW_ROWS: usize = 128;
+/// Elements of a right matrix that is packed once for all tasks, at most.
+const SHARED: usize = 1 << 24;
 /// Tasks for each thread, so that an interrupted one holds up little.
 const TASKS: usize = 4;
 
@@ -158,9 +163,15 @@ fn split_product(out: &Shared, dims: Dims, a: Matrix, b: Matrix, accumulate: boo
         return;
     }
     assert!(a.reaches(dims.rows, dims.depth) && b.reaches(dims.depth, dims.cols));
+    if dims.rows <= FEW_ROWS && b.rs == 1 && !accumulate {
+        turned_product(out, dims, a, b);
+        return;
+    }
     let split = Split::of(dims, rayon::current_num_threads());
     let across = dims.cols.div_ceil(split.cols);
     let down = dims.rows.div_ceil(split.rows);
+    let shared = (down > 1 && b.rs == 1 && dims.depth * dims.cols <= SHARED)
+        .then(|| PackedRight::new(dims, b));
     (0..down * across).into_par_iter().for_each(|task| {
         // Neighbours in time share the right matrix's columns.
         let (row, col) = (task % down * split.rows, task / down * split.cols);
@@ -176,49 +187,162 @@ fn split_product(out: &Shared, dims: Dims, a: Matrix, b: Matrix, accumulate: boo
                 dims.cols,
                 part,
                 a.from(row, 0),
-                b.from(0, col),
+                Right {
+                    matrix: b,
+                    packed: shared.as_ref(),
+                    col,
+                },
                 accumulate,
             );
         }
     });
 }
 
+/// `bᵀ · aᵀ`, written turned: with few rows, packing `b` would cost more than the product. It is read where
+/// it lies, and `a` is packed.
+fn turned_product(out: &Shared, dims: Dims, a: Matrix, b: Matrix) {
+    let Dims { rows, cols, depth } = dims;
+    let starts: Vec<usize> = (0..depth).step_by(DEPTH).collect();
+    let mut packed: Vec<Vec<f32>> = Vec::with_capacity(starts.len());
+    for &from in &starts {
+        let steps = DEPTH.min(depth - from);
+        let mut buffer = vec![0f32; Panels::packed_len(steps, rows)];
+        let a = a.from(0, from);
+        Panels::pack(&mut buffer, a.data, [a.cs, a.rs], steps, rows);
+        packed.push(buffer);
+    }
+    let tasks = TASKS * rayon::current_num_threads();
+    let width = cols.div_ceil(tasks).max(LEAST_ROWS).min(COLS * 4);
+    let width = width.next_multiple_of(KERNELS.rows);
+    (0..cols.div_ceil(width)).into_par_iter().for_each(|task| {
+        let col = task * width;
+        let n = width.min(cols - col);
+        SCRATCH.with_borrow_mut(|[turned, _]| {
+            turned.resize((n * rows).max(turned.len()), 0.0);
+            for (&from, buffer) in starts.iter().zip(&packed) {
+                let panels = Panels::packed(buffer, DEPTH.min(depth - from), rows);
+                let b = b.from(from, col);
+                let groups = Groups::in_place(b.data, [b.cs, 1], n);
+                let span = Span::all(panels);
+                // SAFETY: `turned` has `rows` elements for each of the columns.
+                unsafe { multiply(turned.as_mut_ptr(), rows, groups, panels, span, from > 0) };
+            }
+            for r in 0..rows {
+                // SAFETY: these columns of the row belong to this task alone.
+                let to = unsafe { out.slice(r * cols + col, n) };
+                for (to, from) in to.iter_mut().zip(turned[r..].iter().step_by(rows)) {
+                    *to = *from;
+                }
+            }
+        });
+    });
+}
+
+/// A right matrix packed once for all tasks, a block of the depth after the other.
+struct PackedRight {
+    data: Vec<f32>,
+    dims: Dims,
+}
+
+impl PackedRight {
+    fn new(dims: Dims, b: Matrix) -> Self {
+        let Dims { cols, depth, .. } = dims;
+        let wide = KERNELS.cols;
+        let panels = cols.div_ceil(wide);
+        let mut data = vec![0f32; Panels::packed_len(depth, cols)];
+        let mut parts = Vec::new();
+        let mut rest = &mut data[..];
+        for from in (0..depth).step_by(DEPTH) {
+            let steps = DEPTH.min(depth - from);
+            for panel in 0..panels {
+                let (part, others) = rest.split_at_mut(steps * wide);
+                parts.push((from, panel * wide, part));
+                rest = others;
+            }
+        }
+        parts.into_par_iter().for_each(|(from, col, part)| {
+            let steps = DEPTH.min(depth - from);
+            let b = b.from(from, col);
+            Panels::pack(part, b.data, [b.rs, b.cs], steps, wide.min(cols - col));
+        });
+        PackedRight { data, dims }
+    }
+
+    /// Columns `col` up to `col + cols` of the block of the depth that begins at `from`.
+    fn panels(&self, from: usize, col: usize, cols: usize) -> Panels<'_> {
+        let (wide, depth) = (KERNELS.cols, DEPTH.min(self.dims.depth - from));
+        let width = self.dims.cols.next_multiple_of(wide);
+        let at = from * width + col / wide * depth * wide;
+        Panels::packed(&self.data[at..], depth, cols)
+    }
+}
+
+/// A task's columns of the right matrix.
+struct Right<'a> {
+    matrix: Matrix<'a>,
+    packed: Option<&'a PackedRight>,
+    /// The first of them.
+    col: usize,
+}
+
+impl<'a> Right<'a> {
+    /// `depth` steps from `from` on of `cols` columns, as the kernels read them.
+    fn panels<'b>(
+        &'b self,
+        from: usize,
+        depth: usize,
+        cols: usize,
+        buffer: &'b mut Vec<f32>,
+    ) -> Panels<'b>
+    where
+        'a: 'b,
+    {
+        if let Some(packed) = self.packed {
+            return packed.panels(from, self.col, cols);
+        }
+        let b = self.matrix.from(from, self.col);
+        let in_place = (b.cs == 1)
+            .then(|| Panels::in_place(b.data, b.rs, depth, cols))
+            .flatten();
+        in_place.unwrap_or_else(|| {
+            let len = Panels::packed_len(depth, cols);
+            if buffer.len() < len {
+                buffer.resize(len, 0.0);
+            }
+            Panels::pack(&mut buffer[..len], b.data, [b.rs, b.cs], depth, cols)
+        })
+    }
+}
+
 /// # Safety
 /// `out` must be valid for `rows` rows of `cols` elements, `stride` apart.
-unsafe fn tile(out: *mut f32, stride: usize, dims: Dims, a: Matrix, b: Matrix, accumulate: bool) {
-    SCRATCH.with_borrow_mut(|[right, left]| {
-        let mut from = 0;
-        loop {
+unsafe fn tile(
+    out: *mut f32,
+    stride: usize,
+    dims: Dims,
+    a: Matrix,
+    right: Right,
+    accumulate: bool,
+) {
+    SCRATCH.with_borrow_mut(|[right_buffer, left_buffer]| {
+        for from in (0..dims.depth).step_by(DEPTH) {
             let depth = DEPTH.min(dims.depth - from);
-            let (a, b) = (a.from(0, from), b.from(from, 0));
-            let panels = (b.cs == 1)
-                .then(|| Panels::in_place(b.data, b.rs, depth, dims.cols))
-                .flatten();
-            let panels = panels.unwrap_or_else(|| {
-                let len = Panels::packed_len(depth, dims.cols);
-                if right.len() < len {
-                    right.resize(len, 0.0);
-                }
-                Panels::pack(&mut right[..len], b.data, [b.rs, b.cs], depth, dims.cols)
-            });
+            let a = a.from(0, from);
+            let panels = right.panels(from, depth, dims.cols, right_buffer);
             let groups = if a.cs == 1 {
                 Groups::in_place(a.data, [a.rs, a.cs], dims.rows)
             } else {
                 // One step of the depth is far from the next: read so, they would share a few sets of
                 // the cache.
                 let len = Groups::packed_len(depth, dims.rows);
-                if left.len() < len {
-                    left.resize(len, 0.0);
+                if left_buffer.len() < len {
+                    left_buffer.resize(len, 0.0);
                 }
-                Groups::pack(&mut left[..len], a.data, a.cs, depth, dims.rows)
+                Groups::pack(&mut left_buffer[..len], a.data, a.cs, depth, dims.rows)
             };
             let add = accumulate || from > 0;
             // SAFETY: the caller's promise on `out`.
             unsafe { multiply(out, stride, groups, panels, Span::all(panels), add) };
-            from += depth;
-            if from >= dims.depth {
-                break;
-            }
         }
     });
 }
