@@ -63,7 +63,10 @@ fn all(c: &mut Criterion) {
         b.iter(|| linear::forward(env, &x, &weight))
     });
     c.bench_function("linear backward", |b| {
-        b.iter(|| linear::backward(env, &wide, &x, &weight, Some(&grad), None));
+        b.iter(|| {
+            linear::backward_input(env, &wide, &weight, None)?;
+            linear::backward_weight(env, &wide, &x, Some(grad.clone()))
+        });
     });
     c.bench_function("rms_norm forward", |b| {
         b.iter(|| rms_norm::forward(env, &x, &norm, 1e-5))

@@ -199,19 +199,18 @@ impl Block {
         let Pass { env, config, .. } = pass;
         let eps = config.rms_norm_eps;
         let norm = &self.post_attention_layernorm;
-        let (d_gate, d_up) = {
-            let act = swiglu::forward(env, &saved.gate, &saved.up)?;
-            let d_act = back(env, dy, &act, &self.down_proj, &self.down_bias, None)?;
-            swiglu::backward(env, &d_act, &saved.gate, &saved.up)?
-        };
+        let act = linear::backward_input(env, dy, &self.down_proj.value, None)?;
+        swiglu::backward(&act, &saved.gate, &saved.up)?;
+        weigh(env, dy, &act, &self.down_proj, &self.down_bias)?;
+        drop(act);
+        let (d_gate, d_up) = (saved.gate, saved.up);
         let h = rms_norm::forward(env, &saved.middle, &norm.value, eps)?;
         let dh = back(env, &d_gate, &h, &self.gate_proj, &self.gate_bias, None)?;
         let dh = back(env, &d_up, &h, &self.up_proj, &self.up_bias, Some(dh))?;
         drop((h, d_gate, d_up));
-        let grad = norm.grad.as_ref();
-        let d_middle = rms_norm::backward(env, &dh, &saved.middle, &norm.value, eps, grad)?;
-        drop(dh);
-        add(&d_middle, dy)?;
+        let grad = norm.grad(env)?;
+        let d_middle =
+            rms_norm::backward(dh, &saved.middle, &norm.value, eps, grad.as_ref(), Some(dy))?;
 
         let flat = saved.o.flatten_from(2)?;
         let d_out = back(env, &d_middle, &flat, &self.o_proj, &self.o_bias, None)?;
@@ -255,9 +254,15 @@ impl Block {
             &self.v_bias,
             Some(dh),
         )?;
-        let dx = rms_norm::backward(env, &dh, &saved.x, &norm.value, eps, norm.grad.as_ref())?;
-        add(&dx, &d_middle)?;
-        Ok(dx)
+        let grad = norm.grad(env)?;
+        Ok(rms_norm::backward(
+            dh,
+            &saved.x,
+            &norm.value,
+            eps,
+            grad.as_ref(),
+            Some(&d_middle),
+        )?)
     }
 }
 
@@ -279,16 +284,30 @@ fn back(
     bias: &Option<Param>,
     dx: Option<Tensor>,
 ) -> Result<Tensor> {
-    if let Some(grad) = bias.as_ref().and_then(|bias| bias.grad.as_ref()) {
-        bias::backward(dy, grad)?;
+    weigh(env, dy, x, weight, bias)?;
+    Ok(linear::backward_input(env, dy, &weight.value, dx)?)
+}
+
+/// The part of [`project`]'s backward that adds to the gradients of weight and bias.
+fn weigh(env: &Env, dy: &Tensor, x: &Tensor, weight: &Param, bias: &Option<Param>) -> Result<()> {
+    if let Some(bias) = bias
+        && let Some(grad) = bias.grad(env)?
+    {
+        bias::backward(dy, &grad)?;
     }
-    let grad = weight.grad.as_ref();
-    Ok(linear::backward(env, dy, x, &weight.value, grad, dx)?)
+    weight.accumulate(|grad| linear::backward_weight(env, dy, x, grad))
 }
 
 /// The backward of a norm of heads, where there is one.
 fn norm_back(env: &Env, dy: Tensor, x: &Tensor, norm: &Option<Param>, eps: f64) -> Result<Tensor> {
     let Some(norm) = norm else { return Ok(dy) };
-    let grad = norm.grad.as_ref();
-    Ok(rms_norm::backward(env, &dy, x, &norm.value, eps, grad)?)
+    let grad = norm.grad(env)?;
+    Ok(rms_norm::backward(
+        dy,
+        x,
+        &norm.value,
+        eps,
+        grad.as_ref(),
+        None,
+    )?)
 }

@@ -117,13 +117,12 @@ impl Decoder {
     }
 
     /// Gives every weight a gradient: all train.
-    pub fn train(&mut self, env: &Env) -> Result<()> {
+    pub fn train(&mut self) {
         let blocks = self.blocks.iter_mut().flat_map(Block::params_mut);
         let ends = [&mut self.embed_tokens, &mut self.norm];
         for param in blocks.chain(ends).chain(&mut self.lm_head) {
-            param.train(env)?;
+            param.train();
         }
-        Ok(())
     }
 
     /// The head's weight, `[vocab, dim]`.
@@ -194,12 +193,14 @@ impl Decoder {
             normaliser: walk.normaliser,
         };
         let head = self.head();
+        let head_grad = head.grad(env)?;
         let (loss, dh) =
-            cross_entropy::forward_backward(env, &h, &head.value, targets, head.grad.as_ref())?;
+            cross_entropy::forward_backward(env, &h, &head.value, targets, head_grad.as_ref())?;
         drop(h);
-        let norm_grad = self.norm.grad.as_ref();
-        let mut dx = rms_norm::backward(env, &dh, &x, &self.norm.value, eps, norm_grad)?;
-        drop((x, dh));
+        drop(head_grad);
+        let norm_grad = self.norm.grad(env)?;
+        let mut dx = rms_norm::backward(dh, &x, &self.norm.value, eps, norm_grad.as_ref(), None)?;
+        drop(x);
         for (layer, block) in self.blocks.iter().enumerate().rev() {
             let Some((x, saved)) = kept.pop() else { break };
             let saved = match saved {
@@ -209,8 +210,8 @@ impl Decoder {
             drop(x);
             dx = block.backward(&pass(layer), saved, &dx)?;
         }
-        if let Some(grad) = &self.embed_tokens.grad {
-            embedding::backward(&dx, &rows.ids, grad)?;
+        if let Some(grad) = self.embed_tokens.grad(env)? {
+            embedding::backward(&dx, &rows.ids, &grad)?;
         }
         Ok(loss)
     }

@@ -179,7 +179,7 @@ fn loss_and_every_gradient_agree_with_candles_graph() {
     for extra in FAMILIES {
         let c = config(extra);
         let mut model = model(&env, &c, 1);
-        model.train(&env).unwrap();
+        model.train();
         let batch = batch(150);
         let table = model.rope_table(&env, 150).unwrap();
         let vars: HashMap<String, Var> = model
@@ -203,12 +203,11 @@ fn loss_and_every_gradient_agree_with_candles_graph() {
             let want = want.to_scalar::<f64>().unwrap();
             assert!((loss - want).abs() / want < 1e-5, "{loss} {want}");
             for param in model.params() {
-                let got = to_vec::<f32>(param.grad.as_ref().unwrap()).unwrap();
+                let got = to_vec::<f32>(&param.take_grad().unwrap()).unwrap();
                 let want = gradients.get(vars[&param.name].as_tensor()).unwrap();
                 let want = want.flatten_all().unwrap().to_vec1::<f64>().unwrap();
                 let error = norm_error(&got, &want);
                 assert!(error < 1e-4, "{} {extra}: {error:e}", param.name);
-                param.zero_grad().unwrap();
             }
         }
     }
@@ -360,7 +359,7 @@ fn log_probs_are_those_of_the_training_loss() {
     let row = ids(8, 141, 61);
     let scored = generate::log_probs(&env, &model, &row).unwrap();
     let total: f64 = scored.iter().map(|&l| -f64::from(l)).sum();
-    model.train(&env).unwrap();
+    model.train();
     let batch = Batch {
         ids: row[..140].to_vec(),
         targets: row[1..].to_vec(),

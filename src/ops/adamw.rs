@@ -59,10 +59,10 @@ fn element<T: Float>(f: Factors<T>, w: T, g: T, m: T, v: T) -> (T, T, T) {
     (f.keep * w - f.step_size * m / denominator, m, v)
 }
 
-/// Moves `value` by its gradient and brings the moments up to date; all of one shape, in f32.
+/// Moves `value` by its gradient and brings the moments up to date, in one pass; all of one shape, in f32.
 pub fn step(value: &Tensor, grad: &Tensor, [m, v]: [&Tensor; 2], step: &Step) -> Result<()> {
-    let grad = view::<f32>(grad)?;
     let factors = step.factors::<f32>();
+    let grad = view::<f32>(grad)?;
     let (mut second, mut third) = (Ok(()), Ok(()));
     update(value, |value| {
         second = update(m, |m| {
@@ -70,18 +70,13 @@ pub fn step(value: &Tensor, grad: &Tensor, [m, v]: [&Tensor; 2], step: &Step) ->
                 value
                     .par_chunks_mut(CHUNK)
                     .zip(m.par_chunks_mut(CHUNK))
-                    .zip(v.par_chunks_mut(CHUNK))
-                    .zip(grad.par_chunks(CHUNK))
-                    .for_each(|(((value, m), v), grad)| {
+                    .zip(v.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK)))
+                    .for_each(|((value, m), (v, grad))| {
                         super::simd::dispatch(
                             #[inline(always)]
                             || {
-                                for (((w, m), v), &g) in value
-                                    .iter_mut()
-                                    .zip(m.iter_mut())
-                                    .zip(v.iter_mut())
-                                    .zip(grad)
-                                {
+                                let state = m.iter_mut().zip(v).zip(grad);
+                                for (w, ((m, v), &g)) in value.iter_mut().zip(state) {
                                     (*w, *m, *v) = element(factors, *w, g, *m, *v);
                                 }
                             },
@@ -146,12 +141,8 @@ mod tests {
                 step: t,
                 grad_scale: 0.5,
             };
-            step(
-                &value,
-                &from_vec(grad.clone(), &[n], &env)?,
-                [&m, &v],
-                &numbers,
-            )?;
+            let grad_tensor = from_vec(grad.clone(), &[n], &env)?;
+            step(&value, &grad_tensor, [&m, &v], &numbers)?;
             let (w, pm, pv) = &plain_state;
             plain_state = plain(w, &wide(&grad), pm, pv, &numbers);
         }

@@ -9,8 +9,10 @@ use candle_core::Tensor;
 use num_traits::Float;
 use rayon::prelude::*;
 
-/// Logits of one chunk: 4 MiB.
+/// Logits of one chunk: 4 MiB, which stay in the cache, unless that were too few rows to be worth reading the
+/// head for.
 const CHUNK: usize = 1 << 20;
+const LEAST_ROWS: usize = 256;
 
 /// What the loss is over.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +137,7 @@ pub fn log_probs(x: &Tensor, weight: &Tensor, targets: &[u32]) -> Result<Vec<(f3
 }
 
 fn chunk_rows(vocab: usize) -> usize {
-    (CHUNK / vocab).clamp(16, 1024)
+    (CHUNK / vocab).clamp(LEAST_ROWS, 1024)
 }
 
 #[inline(always)]

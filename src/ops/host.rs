@@ -1,27 +1,24 @@
 //! The elements of a CPU tensor as slices.
 use super::{Env, Error, Result};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor, WithDType};
-use std::{cell::Cell, marker::PhantomData, ops::Deref};
+use std::{cell::Cell, mem::MaybeUninit, ops::Deref};
 
 /// Read access to a contiguous CPU tensor's elements.
 pub struct View<'a, T> {
-    storage: candle_core::StorageRef<'a>,
-    start: usize,
-    len: usize,
-    dtype: PhantomData<T>,
+    /// Elements of the storage, found once: loops index into a view.
+    elements: *const [T],
+    /// The lock under which the elements stay where they are.
+    _storage: candle_core::StorageRef<'a>,
 }
 
-impl<T: WithDType> Deref for View<'_, T> {
+// SAFETY: a view is a shared borrow of plain numbers.
+unsafe impl<T: Sync> Sync for View<'_, T> {}
+
+impl<T> Deref for View<'_, T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        match &*self.storage {
-            Storage::Cpu(storage) => {
-                // The dtype was checked when the view was made.
-                let all = T::cpu_storage_as_slice(storage).unwrap_or(&[]);
-                &all[self.start..self.start + self.len]
-            }
-            _ => &[],
-        }
+        // SAFETY: the elements belong to the storage whose lock this view holds.
+        unsafe { &*self.elements }
     }
 }
 
@@ -38,20 +35,18 @@ pub fn view<T: WithDType>(tensor: &Tensor) -> Result<View<'_, T>> {
             what: format!("tensor of shape {:?} is not contiguous", tensor.shape()),
         });
     };
-    match &*storage {
-        Storage::Cpu(cpu) => T::cpu_storage_as_slice(cpu).map(|_| ())?,
+    let elements: *const [T] = match &*storage {
+        Storage::Cpu(cpu) => &T::cpu_storage_as_slice(cpu)?[start..end],
         _ => {
             return Err(Error::Shape {
                 op: "view",
                 what: "tensor is not on the CPU".into(),
             });
         }
-    }
+    };
     Ok(View {
-        storage,
-        start,
-        len: end - start,
-        dtype: PhantomData,
+        elements,
+        _storage: storage,
     })
 }
 
@@ -78,6 +73,19 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for Update<F> {
 /// Lets `f` change the elements of a contiguous `f32` tensor in place.
 pub fn update(tensor: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<()> {
     Ok(tensor.inplace_op1(&Update(Cell::new(Some(f))))?)
+}
+
+/// A vector of `len` elements that `fill` writes, every one of them: what is written whole is not set to
+/// zero first.
+///
+/// # Safety
+/// `fill` must write all elements of the slice.
+pub unsafe fn written(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    fill(&mut values.spare_capacity_mut()[..len]);
+    // SAFETY: the caller's promise.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// A tensor that takes over `values`.

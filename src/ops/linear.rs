@@ -1,10 +1,10 @@
 //! The linear layer `y = x · weightᵀ`, `weight` as `[out_features, in_features]`.
 use super::{
     Env, Error, Result, from_vec,
-    product::{Dims, Matrix, product},
+    product::{Dims, Matrix, new_product, product},
     update, view,
 };
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use num_traits::Float;
 
 /// `x` (`[.., in]`) times the transpose of `weight` (`[out, in]`): `[.., out]`.
@@ -14,14 +14,13 @@ pub fn forward(env: &Env, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (out_features, in_features) = weight.dims2()?;
     let (rows, mut shape) = rows_of(x, in_features)?;
     let (xs, w) = (view::<f32>(x)?, view::<f32>(weight)?);
-    let mut y = vec![0f32; rows * out_features];
     let dims = Dims {
         rows,
         cols: out_features,
         depth: in_features,
     };
     let b = Matrix::rows(&w, in_features).transposed();
-    product(&mut y, dims, Matrix::rows(&xs, in_features), b, false);
+    let y = new_product(dims, Matrix::rows(&xs, in_features), b);
     if let Some(last) = shape.last_mut() {
         *last = out_features;
     }
@@ -40,36 +39,21 @@ fn rows_of(x: &Tensor, features: usize) -> Result<(usize, Vec<usize>)> {
 }
 
 /// Gradient of [`forward`] by `x`. Where `x_grad` is given it is added to it and nothing new is made.
-///
-/// The weight's gradient is added to `weight_grad` (`[out, in]`) if there is one.
-pub fn backward(
+pub fn backward_input(
     env: &Env,
     dy: &Tensor,
-    x: &Tensor,
     weight: &Tensor,
-    weight_grad: Option<&Tensor>,
     x_grad: Option<Tensor>,
 ) -> Result<Tensor> {
     let (out_features, in_features) = weight.dims2()?;
-    let (rows, shape) = rows_of(x, in_features)?;
-    let (dys, xs, w) = (view::<f32>(dy)?, view::<f32>(x)?, view::<f32>(weight)?);
-    let dy_matrix = Matrix::rows(&dys, out_features);
-    if let Some(grad) = weight_grad {
-        let dims = Dims {
-            rows: out_features,
-            cols: in_features,
-            depth: rows,
-        };
-        let x_matrix = Matrix::rows(&xs, in_features);
-        update(grad, |grad| {
-            product(grad, dims, dy_matrix.transposed(), x_matrix, true);
-        })?;
-    }
+    let (rows, mut shape) = rows_of(dy, out_features)?;
+    let (dys, w) = (view::<f32>(dy)?, view::<f32>(weight)?);
     let dims = Dims {
         rows,
         cols: in_features,
         depth: out_features,
     };
+    let dy_matrix = Matrix::rows(&dys, out_features);
     let w_matrix = Matrix::rows(&w, in_features);
     match x_grad {
         Some(dx) => {
@@ -77,10 +61,44 @@ pub fn backward(
             Ok(dx)
         }
         None => {
-            let mut dx = vec![0f32; rows * in_features];
-            product(&mut dx, dims, dy_matrix, w_matrix, false);
-            from_vec(dx, &shape, env)
+            if let Some(last) = shape.last_mut() {
+                *last = in_features;
+            }
+            from_vec(new_product(dims, dy_matrix, w_matrix), &shape, env)
         }
+    }
+}
+
+/// Gradient of [`forward`] by the weight, `[out, in]`. Where `weight_grad` is given it is added to it and
+/// nothing new is made.
+pub fn backward_weight(
+    env: &Env,
+    dy: &Tensor,
+    x: &Tensor,
+    weight_grad: Option<Tensor>,
+) -> Result<Tensor> {
+    let (out_features, in_features) = (dy.dim(D::Minus1)?, x.dim(D::Minus1)?);
+    let (rows, _) = rows_of(x, in_features)?;
+    let (dys, xs) = (view::<f32>(dy)?, view::<f32>(x)?);
+    let dims = Dims {
+        rows: out_features,
+        cols: in_features,
+        depth: rows,
+    };
+    let dy_matrix = Matrix::rows(&dys, out_features).transposed();
+    let x_matrix = Matrix::rows(&xs, in_features);
+    match weight_grad {
+        Some(grad) => {
+            update(&grad, |grad| {
+                product(grad, dims, dy_matrix, x_matrix, true);
+            })?;
+            Ok(grad)
+        }
+        None => from_vec(
+            new_product(dims, dy_matrix, x_matrix),
+            &[out_features, in_features],
+            env,
+        ),
     }
 }
 
@@ -99,7 +117,7 @@ pub fn plain_forward<T: Float>(x: &[T], weight: &[T], in_features: usize) -> Vec
     y
 }
 
-/// Plain version of [`backward`]: (dx, dweight).
+/// Plain version of [`backward_input`] and [`backward_weight`]: (dx, dweight).
 pub fn plain_backward<T: Float>(
     dy: &[T],
     x: &[T],
@@ -126,7 +144,7 @@ pub fn plain_backward<T: Float>(
 mod tests {
     use super::*;
     use crate::ops::testing::{check_gradient, norm_error, normal, wide};
-    use crate::ops::{to_vec, zeros};
+    use crate::ops::to_vec;
 
     #[test]
     fn plain_backward_agrees_with_finite_differences() {
@@ -162,12 +180,15 @@ mod tests {
             let y = forward(&env, &xt, &wt)?;
             let want = plain_forward(&wide(&x), &wide(&w), inner);
             assert!(norm_error(&to_vec(&y)?, &want) < 1e-6);
-            let grad = zeros(&[out, inner], &env)?;
-            let dx = backward(&env, &dyt, &xt, &wt, Some(&grad), None)?;
+            let dx = backward_input(&env, &dyt, &wt, None)?;
+            let grad = backward_weight(&env, &dyt, &xt, None)?;
             let (want_dx, want_dw) = plain_backward(&wide(&dy), &wide(&x), &wide(&w), inner);
             assert!(norm_error(&to_vec(&dx)?, &want_dx) < 1e-6);
             assert!(norm_error(&to_vec(&grad)?, &want_dw) < 1e-6);
-            let dx = backward(&env, &dyt, &xt, &wt, None, Some(dx))?;
+            let dx = backward_input(&env, &dyt, &wt, Some(dx))?;
+            let grad = backward_weight(&env, &dyt, &xt, Some(grad))?;
+            let twice: Vec<f64> = want_dw.iter().map(|d| 2.0 * d).collect();
+            assert!(norm_error(&to_vec(&grad)?, &twice) < 1e-6);
             let twice: Vec<f64> = want_dx.iter().map(|d| 2.0 * d).collect();
             assert!(norm_error(&to_vec(&dx)?, &twice) < 1e-6);
         }

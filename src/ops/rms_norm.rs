@@ -1,5 +1,5 @@
 //! Root-mean-square normalisation of token rows: `y = x / sqrt(mean(x²) + eps) · weight`.
-use super::{Env, Result, from_vec, simd, update, view};
+use super::{Env, Result, from_vec, host::written, simd, update, view};
 use candle_core::Tensor;
 use num_traits::Float;
 use rayon::prelude::*;
@@ -12,23 +12,27 @@ const ROWS: usize = 64;
 /// The backward needs `x` alone: the row's scale is cheaper to make again than to keep.
 pub fn forward(env: &Env, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let (xs, w) = (view::<f32>(x)?, view::<f32>(weight)?);
-    let dim = w.len();
-    let mut y = vec![0f32; xs.len()];
-    y.par_chunks_mut(ROWS * dim)
-        .zip(xs.par_chunks(ROWS * dim))
-        .for_each(|(y, x)| {
-            simd::dispatch(
-                #[inline(always)]
-                || {
-                    for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                        let scale = row_scale(x, eps);
-                        for i in 0..dim {
-                            y[i] = x[i] * scale * w[i];
-                        }
-                    }
-                },
-            );
-        });
+    let (w, dim) = (&*w, w.len());
+    // SAFETY: every row is written.
+    let y = unsafe {
+        written(xs.len(), |y| {
+            y.par_chunks_mut(ROWS * dim)
+                .zip(xs.par_chunks(ROWS * dim))
+                .for_each(|(y, x)| {
+                    simd::dispatch(
+                        #[inline(always)]
+                        || {
+                            for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                                let scale = row_scale(x, eps);
+                                for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                                    y.write(x * scale * w);
+                                }
+                            }
+                        },
+                    );
+                });
+        })
+    };
     from_vec(y, x.dims(), env)
 }
 
@@ -38,47 +42,45 @@ fn row_scale(x: &[f32], eps: f64) -> f32 {
     1.0 / (mean + eps as f32).sqrt()
 }
 
-/// Gradient of [`forward`] by `x`; the weight's gradient is added to `weight_grad` (`[dim]`) if there
-/// is one.
+/// Gradient of [`forward`] by `x`, made in `dy`, and `residual` added to it: the gradient that goes around
+/// the norm. The weight's gradient is added to `weight_grad` (`[dim]`) if there is one.
 pub fn backward(
-    env: &Env,
-    dy: &Tensor,
+    dy: Tensor,
     x: &Tensor,
     weight: &Tensor,
     eps: f64,
     weight_grad: Option<&Tensor>,
+    residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (dys, xs, w) = (view::<f32>(dy)?, view::<f32>(x)?, view::<f32>(weight)?);
-    let dim = w.len();
-    let mut dx = vec![0f32; xs.len()];
-    let partial: Vec<Vec<f32>> = dx
-        .par_chunks_mut(ROWS * dim)
-        .zip(dys.par_chunks(ROWS * dim).zip(xs.par_chunks(ROWS * dim)))
-        .map(|(dx, (dy, x))| {
-            let mut dw = vec![0f32; dim];
-            simd::dispatch(
-                #[inline(always)]
-                || {
-                    for ((dx, dy), x) in dx
-                        .chunks_exact_mut(dim)
-                        .zip(dy.chunks_exact(dim))
-                        .zip(x.chunks_exact(dim))
-                    {
-                        let scale = row_scale(x, eps);
-                        for i in 0..dim {
-                            dx[i] = dy[i] * w[i];
-                            dw[i] += dy[i] * x[i] * scale;
+    let (xs, w) = (view::<f32>(x)?, view::<f32>(weight)?);
+    let residual = residual.map(view::<f32>).transpose()?;
+    let (w, dim) = (&*w, w.len());
+    let none: &[f32] = &[];
+    let around = residual.as_deref().unwrap_or(none);
+    let mut partial = Vec::new();
+    update(&dy, |dy| {
+        partial = dy
+            .par_chunks_mut(ROWS * dim)
+            .zip(xs.par_chunks(ROWS * dim))
+            .enumerate()
+            .map(|(i, (dy, x))| {
+                let mut dw = vec![0f32; dim];
+                let around = around.get(i * ROWS * dim..).unwrap_or(none);
+                simd::dispatch(
+                    #[inline(always)]
+                    || {
+                        for (dy, x) in dy.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                            backward_row(dy, x, w, &mut dw, row_scale(x, eps));
                         }
-                        let along = simd::dot(dx, x) * scale * scale * scale / dim as f32;
-                        for i in 0..dim {
-                            dx[i] = dx[i] * scale - x[i] * along;
+                        for (dx, around) in dy.iter_mut().zip(around) {
+                            *dx += around;
                         }
-                    }
-                },
-            );
-            dw
-        })
-        .collect();
+                    },
+                );
+                dw
+            })
+            .collect();
+    })?;
     if let Some(grad) = weight_grad {
         update(grad, |grad| {
             for part in &partial {
@@ -88,7 +90,21 @@ pub fn backward(
             }
         })?;
     }
-    from_vec(dx, x.dims(), env)
+    Ok(dy)
+}
+
+#[inline(always)]
+fn backward_row(dy: &mut [f32], x: &[f32], w: &[f32], dw: &mut [f32], scale: f32) {
+    let dim = w.len();
+    let (dy, x, dw) = (&mut dy[..dim], &x[..dim], &mut dw[..dim]);
+    for i in 0..dim {
+        dw[i] += dy[i] * x[i] * scale;
+        dy[i] *= w[i];
+    }
+    let along = simd::dot(dy, x) * scale * scale * scale / dim as f32;
+    for i in 0..dim {
+        dy[i] = dy[i] * scale - x[i] * along;
+    }
 }
 
 /// Plain version of [`forward`] on rows of `weight.len()`.
@@ -168,8 +184,14 @@ mod tests {
         let want = plain_forward(&wide(&x), &wide(&w), 1e-5);
         assert!(norm_error(&to_vec(&y)?, &want) < 1e-6);
         let grad = zeros(&[dim], &env)?;
-        let dx = backward(&env, &dyt, &xt, &wt, 1e-5, Some(&grad))?;
+        let around = tensor(&normal(4, rows * dim), &[rows, dim])?;
+        let dx = backward(dyt, &xt, &wt, 1e-5, Some(&grad), Some(&around))?;
         let (want_dx, want_dw) = plain_backward(&wide(&dy), &wide(&x), &wide(&w), 1e-5);
+        let want_dx: Vec<f64> = want_dx
+            .iter()
+            .zip(&normal(4, rows * dim))
+            .map(|(d, &r)| d + f64::from(r))
+            .collect();
         assert!(norm_error(&to_vec(&dx)?, &want_dx) < 1e-6);
         assert!(norm_error(&to_vec(&grad)?, &want_dw) < 1e-6);
         Ok(())

@@ -38,7 +38,9 @@ impl Optimizer {
     ) -> Result<()> {
         self.steps += 1;
         for (param, [m, v]) in model.params().into_iter().zip(&self.moments) {
-            let Some(grad) = &param.grad else { continue };
+            let Some(grad) = param.take_grad() else {
+                continue;
+            };
             let decays = param.value.dims().len() > 1;
             let numbers = adamw::Step {
                 lr,
@@ -49,8 +51,7 @@ impl Optimizer {
                 step: self.steps,
                 grad_scale,
             };
-            adamw::step(&param.value, grad, [m, v], &numbers)?;
-            param.zero_grad()?;
+            adamw::step(&param.value, &grad, [m, v], &numbers)?;
         }
         Ok(())
     }

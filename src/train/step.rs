@@ -25,7 +25,7 @@ pub struct StepReport {
 impl Stepper {
     /// Makes every weight of `model` train.
     pub fn new(env: &Env, mut model: Decoder, ranks: Ranks) -> Result<Self> {
-        model.train(env)?;
+        model.train();
         let optimizer = Optimizer::new(env, &model)?;
         Ok(Stepper {
             env: env.clone(),
@@ -59,8 +59,8 @@ impl Stepper {
                 .forward_backward(&self.env, &rows, table, walk, &self.ranks)?;
         }
         for param in self.model.params() {
-            if let Some(grad) = &param.grad {
-                self.ranks.world.sum(grad)?;
+            if let Some(grad) = param.grad(&self.env)? {
+                self.ranks.world.sum(&grad)?;
             }
         }
         Ok(self.ranks.world.sum_number(loss)?)
@@ -70,8 +70,8 @@ impl Stepper {
     pub fn grad_norm(&self) -> Result<f64> {
         let mut sum = 0.0;
         for param in self.model.params() {
-            if let Some(grad) = &param.grad {
-                sum += clip::sum_of_squares(grad)?;
+            if let Some(grad) = param.grad(&self.env)? {
+                sum += clip::sum_of_squares(&grad)?;
             }
         }
         Ok(sum.sqrt())

@@ -66,7 +66,7 @@ fn gradients(extra: &str, ranks: Vec<Ranks>, micro_batch: usize) -> Vec<(f64, Ve
                     let params = stepper.model.params();
                     let grads = params
                         .iter()
-                        .map(|p| to_vec(p.grad.as_ref().unwrap()).unwrap());
+                        .map(|p| to_vec(&p.take_grad().unwrap()).unwrap());
                     (loss, grads.collect())
                 })
             })

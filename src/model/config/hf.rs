@@ -166,6 +166,10 @@ impl ModelConfig {
                 self.head_dim
             )));
         }
+        // Longrope's factors are counted, those for short texts and those for long ones.
+        for length in [1, u32::MAX as usize] {
+            self.rope.inv_freq(self.head_dim, length)?;
+        }
         Ok(())
     }
 }

@@ -71,6 +71,27 @@ fn each_family_reads_what_it_writes() -> Result<()> {
 }
 
 #[test]
+fn the_rope_of_a_stage_is_read_back() -> Result<()> {
+    for (rope, context) in [
+        ("base = 1e6", 2048),
+        ("scaling = 'yarn'\nfactor = 4\noriginal_context = 512", 2048),
+        // transformers stretches it from max_position_embeddings.
+        (
+            "scaling = 'dynamic'\nfactor = 2\noriginal_context = 512",
+            512,
+        ),
+    ] {
+        let mut config = ModelConfig::parse(TEXT)?;
+        let spec: crate::model::RopeSpec = toml::from_str(rope).unwrap();
+        config.set_rope(spec.resolve(1e4)?, 2048);
+        let written = config.to_json();
+        assert_eq!(written["max_position_embeddings"], context, "{rope}");
+        assert_eq!(ModelConfig::parse(&written.to_string())?, config, "{rope}");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_is_not_said_is_what_transformers_takes() -> Result<()> {
     let read = |said: &str| ModelConfig::parse(&with(said));
     let windows = |c: &ModelConfig| [c.window(0), c.window(1)];
@@ -162,6 +183,18 @@ fn a_bad_field_is_named() {
         (
             r#"{"rope_scaling": {"type": "ntk", "factor": 2}}"#,
             ["rope_type = \"ntk\"", "dynamic"],
+        ),
+        (
+            r#"{"rope_scaling": {"type": "yarn", "factor": "4"}}"#,
+            ["factor = \"4\"", "RoPE"],
+        ),
+        (
+            r#"{"rope_scaling": {"type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [1, "2", 3, 4]}}"#,
+            ["long_factor = ", "RoPE"],
+        ),
+        (
+            r#"{"rope_scaling": {"type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [1, 2, 3]}}"#,
+            ["3 factors for 4 frequencies"; 2],
         ),
         (
             r#"{"partial_rotary_factor": 0.5}"#,

@@ -37,14 +37,16 @@ impl Rope {
                 )));
             }
         }
-        let theta = said["rope_theta"].as_f64().or(json["rope_theta"].as_f64());
-        let number = |key: &str| said[key].as_f64();
+        let number = |key: &str| optional(&said[key], key, Value::as_f64);
+        let list = |key: &str| {
+            let numbers = |value: &Value| value.as_array()?.iter().map(Value::as_f64).collect();
+            optional::<Vec<f64>>(&said[key], key, numbers)
+        };
         // What transformers takes by `or`: its default counts for 0 too.
-        let nonzero = |key: &str| number(key).filter(|&x| x != 0.0);
-        let list = |key: &str| -> Option<Vec<f64>> {
-            said[key]
-                .as_array()
-                .map(|l| l.iter().filter_map(Value::as_f64).collect())
+        let nonzero = |key: &str| number(key).map(|x| x.filter(|&x| x != 0.0));
+        let theta = match number("rope_theta")? {
+            Some(theta) => Some(theta),
+            None => optional(&json["rope_theta"], "rope_theta", Value::as_f64)?,
         };
         let kind = said["rope_type"].as_str().or(said["type"].as_str());
         let kind = kind.unwrap_or("default");
@@ -54,31 +56,32 @@ impl Rope {
                 NAMES.join(", ")
             )));
         }
-        let original = json["original_max_position_embeddings"]
-            .as_u64()
-            .or(said["original_max_position_embeddings"].as_u64())
+        let key = "original_max_position_embeddings";
+        let size = |value: &Value| optional(value, key, Value::as_u64);
+        let original = match (kind, size(&json[key])?, size(&said[key])?) {
             // A dynamic RoPE stretches from max_position_embeddings, whatever else is said.
-            .filter(|_| kind != "dynamic")
-            .map_or(max_position_embeddings, |n| n as usize);
+            ("dynamic", ..) | (_, None, None) => max_position_embeddings,
+            (_, Some(n), _) | (_, None, Some(n)) => n as usize,
+        };
         let stretch = max_position_embeddings as f64 / original as f64;
+        let inferred = ["yarn", "longrope"].contains(&kind);
+        let factor = number("factor")?.or(inferred.then(|| stretch.max(1.0)));
+        let factor = factor.filter(|_| kind != "default");
         let spec = RopeSpec {
             base: theta,
             scaling: (kind != "default").then(|| kind.to_string()),
-            factor: number("factor").or_else(|| {
-                let inferred = ["yarn", "longrope"].contains(&kind);
-                inferred.then(|| stretch.max(1.0))
-            }),
+            factor,
             original_context: Some(original),
-            beta_fast: nonzero("beta_fast"),
-            beta_slow: nonzero("beta_slow"),
-            truncate: said["truncate"].as_bool(),
-            mscale: number("mscale"),
-            mscale_all_dim: number("mscale_all_dim"),
-            attention_factor: number("attention_factor"),
-            low_freq_factor: number("low_freq_factor"),
-            high_freq_factor: number("high_freq_factor"),
-            short_factor: list("short_factor"),
-            long_factor: list("long_factor"),
+            beta_fast: nonzero("beta_fast")?,
+            beta_slow: nonzero("beta_slow")?,
+            truncate: optional(&said["truncate"], "truncate", Value::as_bool)?,
+            mscale: number("mscale")?,
+            mscale_all_dim: number("mscale_all_dim")?,
+            attention_factor: number("attention_factor")?,
+            low_freq_factor: number("low_freq_factor")?,
+            high_freq_factor: number("high_freq_factor")?,
+            short_factor: list("short_factor")?,
+            long_factor: list("long_factor")?,
         };
         spec.resolve(10_000.0)
     }
@@ -133,4 +136,14 @@ impl Rope {
         said["rope_theta"] = theta.into();
         config.insert("rope_parameters".into(), said);
     }
+}
+
+/// A value that may be missing or null, but not of another kind.
+fn optional<T>(value: &Value, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let read = read(value);
+    read.map(Some)
+        .ok_or_else(|| Error::Config(format!("RoPE's {key} = {value} is of the wrong kind")))
 }

@@ -3,6 +3,7 @@
 //! Every element is one chain of fused multiply-adds along the depth, and is then added to what was
 //! there. A kernel for fewer rows or columns keeps that order, so that an element does not depend on how
 //! many others are made beside it.
+use crate::ops::simd;
 use std::sync::LazyLock;
 
 /// `gemm`'s calling convention. Its left matrix is our right one and its columns are our rows: it writes
@@ -36,10 +37,11 @@ impl Kernels {
         }
     }
 
+    /// The best that this machine can run; all have 6 or 4 rows.
     fn detect() -> Self {
         use gemm_f32::microkernel;
         #[cfg(target_arch = "x86_64")]
-        match crate::ops::simd::instruction_set() {
+        match simd::instruction_set() {
             "avx512" => return Self::new(16, microkernel::avx512f::f32::UKR),
             "avx2" => return Self::new(8, microkernel::fma::f32::UKR),
             _ => {}
@@ -201,24 +203,32 @@ impl<'a> Panels<'a> {
         depth: usize,
         cols: usize,
     ) -> Self {
-        let wide = KERNELS.cols;
-        let panels = buffer.chunks_exact_mut((depth * wide).max(1));
-        for (panel, col) in panels.zip((0..cols).step_by(wide)) {
-            let width = wide.min(cols - col);
-            let from = &from[col * cs..];
-            if cs == 1 {
-                for (d, to) in panel.chunks_exact_mut(wide).enumerate() {
-                    to[..width].copy_from_slice(&from[d * rs..d * rs + width]);
-                    to[width..].fill(0.0);
-                }
-            } else {
-                if width < wide {
-                    panel.fill(0.0);
-                }
-                transpose(panel, wide, from, [rs, cs], depth, width);
-            }
-        }
+        simd::dispatch(
+            #[inline(always)]
+            || pack(buffer, from, [rs, cs], depth, cols),
+        );
         Self::packed(buffer, depth, cols)
+    }
+}
+
+#[inline(always)]
+fn pack(buffer: &mut [f32], from: &[f32], [rs, cs]: [usize; 2], depth: usize, cols: usize) {
+    let wide = KERNELS.cols;
+    let panels = buffer.chunks_exact_mut((depth * wide).max(1));
+    for (panel, col) in panels.zip((0..cols).step_by(wide)) {
+        let width = wide.min(cols - col);
+        let from = &from[col * cs..];
+        if cs == 1 {
+            for (d, to) in panel.chunks_exact_mut(wide).enumerate() {
+                to[..width].copy_from_slice(&from[d * rs..d * rs + width]);
+                to[width..].fill(0.0);
+            }
+        } else {
+            if width < wide {
+                panel.fill(0.0);
+            }
+            transpose(panel, wide, from, [rs, cs], depth, width);
+        }
     }
 }
 
@@ -227,6 +237,7 @@ impl<'a> Panels<'a> {
 const BLOCK: usize = 16;
 
 /// `to[d * width_to + c] = from[d * rs + c * cs]`.
+#[inline(always)]
 fn transpose(
     to: &mut [f32],
     width_to: usize,
@@ -272,6 +283,50 @@ impl<'a> Groups<'a> {
             stride: cs,
             row: rs,
             group: rs * KERNELS.rows,
+        }
+    }
+
+    /// Elements that [`Groups::pack`] needs.
+    pub fn packed_len(depth: usize, rows: usize) -> usize {
+        depth * rows.next_multiple_of(KERNELS.rows)
+    }
+
+    /// The matrix with element (r, d) at `r + d * cs` of `from`, copied into `buffer`.
+    pub fn pack(buffer: &'a mut [f32], from: &[f32], cs: usize, depth: usize, rows: usize) -> Self {
+        let tall = KERNELS.rows;
+        let group = depth * tall;
+        match tall {
+            6 => pack_groups::<6>(buffer, from, cs, depth, rows),
+            _ => pack_groups::<4>(buffer, from, cs, depth, rows),
+        }
+        Groups {
+            data: buffer,
+            rows,
+            stride: tall,
+            row: 1,
+            group,
+        }
+    }
+}
+
+/// [`Groups::pack`] for groups of `TALL` rows.
+fn pack_groups<const TALL: usize>(
+    buffer: &mut [f32],
+    from: &[f32],
+    cs: usize,
+    depth: usize,
+    rows: usize,
+) {
+    let group = depth * TALL;
+    for d in 0..depth {
+        let (whole, rest) = from[d * cs..d * cs + rows].as_chunks::<TALL>();
+        let groups = buffer[d * TALL..].chunks_mut(group);
+        for (to, part) in groups.zip(whole) {
+            to[..TALL].copy_from_slice(part);
+        }
+        if !rest.is_empty() {
+            let at = d * TALL + whole.len() * group;
+            buffer[at..at + rest.len()].copy_from_slice(rest);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! order.
 pub mod kernel;
 
+use super::host::written;
 use kernel::{Groups, KERNELS, Panels, Span, multiply};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -100,8 +101,8 @@ impl Shared {
 }
 
 thread_local! {
-    /// Where a task packs its part of the right matrix.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Where a task packs its part of the right and of the left matrix.
+    static SCRATCH: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// How a product is cut into tasks.
@@ -134,14 +135,32 @@ impl Split {
 /// `out = a · b`, or `out += a · b`; `out` is row-major `[rows, cols]`. Parallel.
 pub fn product(out: &mut [f32], dims: Dims, a: Matrix, b: Matrix, accumulate: bool) {
     assert_eq!(out.len(), dims.rows * dims.cols);
-    if out.is_empty() {
+    split_product(&Shared::new(out), dims, a, b, accumulate);
+}
+
+/// `a · b`, row-major. Parallel.
+pub fn new_product(dims: Dims, a: Matrix, b: Matrix) -> Vec<f32> {
+    let len = dims.rows * dims.cols;
+    // SAFETY: the product writes every element; without a depth there is nothing that would.
+    unsafe {
+        written(len, |out| {
+            if dims.depth == 0 {
+                out.fill(std::mem::MaybeUninit::new(0.0));
+            }
+            let out = Shared(out.as_mut_ptr().cast(), len);
+            split_product(&out, dims, a, b, false);
+        })
+    }
+}
+
+fn split_product(out: &Shared, dims: Dims, a: Matrix, b: Matrix, accumulate: bool) {
+    if dims.rows * dims.cols == 0 {
         return;
     }
     assert!(a.reaches(dims.rows, dims.depth) && b.reaches(dims.depth, dims.cols));
     let split = Split::of(dims, rayon::current_num_threads());
     let across = dims.cols.div_ceil(split.cols);
     let down = dims.rows.div_ceil(split.rows);
-    let ptr = Shared::new(out);
     (0..down * across).into_par_iter().for_each(|task| {
         // Neighbours in time share the right matrix's columns.
         let (row, col) = (task % down * split.rows, task / down * split.cols);
@@ -153,7 +172,7 @@ pub fn product(out: &mut [f32], dims: Dims, a: Matrix, b: Matrix, accumulate: bo
         // SAFETY: the tile lies inside `out` and belongs to this task alone.
         unsafe {
             tile(
-                ptr.at(row * dims.cols + col),
+                out.at(row * dims.cols + col),
                 dims.cols,
                 part,
                 a.from(row, 0),
@@ -167,7 +186,7 @@ pub fn product(out: &mut [f32], dims: Dims, a: Matrix, b: Matrix, accumulate: bo
 /// # Safety
 /// `out` must be valid for `rows` rows of `cols` elements, `stride` apart.
 unsafe fn tile(out: *mut f32, stride: usize, dims: Dims, a: Matrix, b: Matrix, accumulate: bool) {
-    SCRATCH.with_borrow_mut(|right| {
+    SCRATCH.with_borrow_mut(|[right, left]| {
         let mut from = 0;
         loop {
             let depth = DEPTH.min(dims.depth - from);
@@ -182,7 +201,17 @@ unsafe fn tile(out: *mut f32, stride: usize, dims: Dims, a: Matrix, b: Matrix, a
                 }
                 Panels::pack(&mut right[..len], b.data, [b.rs, b.cs], depth, dims.cols)
             });
-            let groups = Groups::in_place(a.data, [a.rs, a.cs], dims.rows);
+            let groups = if a.cs == 1 {
+                Groups::in_place(a.data, [a.rs, a.cs], dims.rows)
+            } else {
+                // One step of the depth is far from the next: read so, they would share a few sets of
+                // the cache.
+                let len = Groups::packed_len(depth, dims.rows);
+                if left.len() < len {
+                    left.resize(len, 0.0);
+                }
+                Groups::pack(&mut left[..len], a.data, a.cs, depth, dims.rows)
+            };
             let add = accumulate || from > 0;
             // SAFETY: the caller's promise on `out`.
             unsafe { multiply(out, stride, groups, panels, Span::all(panels), add) };
