@@ -79,12 +79,14 @@ fn a_trial_becomes_a_folder_that_says_what_it_is() {
     let (code, _, error) = work.run(&export);
     assert_eq!(code, 2);
     assert!(error.contains("out/yarn: is there already"), "{error}");
-    // What was exported comes in again, and as the base of the study it says so.
+    // The base, scored without training, is exported as what it is.
     let base = trial(&work, "base");
-    assert_eq!(
-        work.run(&["export", base.to_str().unwrap(), "out/base"]).0,
-        2,
-        "a base by init has no weights"
+    let (code, _, error) = work.run(&["export", base.to_str().unwrap(), "out/base"]);
+    assert_eq!(code, 0, "{error}");
+    let card = fs::read_to_string(work.path("out/base/README.md")).unwrap();
+    assert!(
+        card.contains("The base of the study small, without training."),
+        "{card}"
     );
     let (code, out, _) = work.run(&["inspect", "out/yarn", "--json"]);
     assert_eq!(code, 0);

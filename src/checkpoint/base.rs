@@ -166,14 +166,15 @@ impl BaseSpec {
         self.checked(&self.source()?).map(|_| ())
     }
 
-    /// The types in which the weights are stored, by their names: a GGUF's are dequantised to f32.
+    /// The types in which the weights are stored, by their names: those of a GGUF and those that
+    /// are drawn have none, they are f32.
     ///
     /// # Errors
     /// When a file is missing or damaged.
     pub fn stored_dtypes(&self) -> Result<BTreeMap<String, DType>> {
         match self.source()? {
-            Source::Folder(folder) => folder.dtypes(),
-            Source::Gguf(_) => Ok(BTreeMap::new()),
+            Source::Folder(folder) if self.init.is_none() => folder.dtypes(),
+            _ => Ok(BTreeMap::new()),
         }
     }
 

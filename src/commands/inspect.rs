@@ -216,7 +216,7 @@ fn print(found: &Inspected) {
         match rope.first_violation {
             None => format!("{asked}; its base {:.2e} holds", rope.base),
             Some(m) => format!(
-                "{asked}; its base {:.2e} holds up to position {m}",
+                "{asked}; its base {:.2e} fails first at position {m}",
                 rope.base
             ),
         },

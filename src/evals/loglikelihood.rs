@@ -246,7 +246,7 @@ mod tests {
             model: &model,
         };
         let prompt = vec![5, 6, 7];
-        let best = generate::greedy(&env, &model, &[prompt.clone()], 4, &[]).unwrap();
+        let best = generate::greedy(&env, &model, std::slice::from_ref(&prompt), 4, &[]).unwrap();
         let mut token_ids = [prompt, best[0].clone()].concat();
         let item = |token_ids: &[u32]| Item {
             token_ids: token_ids.to_vec(),
