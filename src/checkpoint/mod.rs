@@ -1,4 +1,6 @@
-//! Weights and tokenizer in and out: folders in Hugging Face's layout.
+//! Weights and tokenizer in and out: folders in Hugging Face's layout, and repositories of its hub.
+pub mod hub;
+
 use crate::model::{Decoder, Init, LlamaConfig};
 use crate::{ops::Env, whole_file};
 use candle_core::Device;
@@ -16,6 +18,10 @@ use tokenizers::Tokenizer;
 pub enum Error {
     #[error("checkpoint {path}: {what}")]
     File { path: String, what: String },
+    #[error("{0}")]
+    Base(&'static str),
+    #[error("{repo}: {what}")]
+    Hub { repo: String, what: String },
     #[error("checkpoint {path}: {source}")]
     Model {
         path: String,
@@ -32,7 +38,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct BaseSpec {
     /// A folder in Hugging Face's layout, relative to the working folder: `config.json`,
     /// `tokenizer.json` and, unless `init` is said, `model.safetensors`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
+    /// A repository of the hub, `org/name`, in the place of a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// Its branch, tag or commit; `main` unless said. In a trial, the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Begin from weights drawn for `config.json`'s shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
@@ -57,7 +70,47 @@ fn wrong(path: &Path, what: impl std::fmt::Display) -> Error {
 }
 
 impl BaseSpec {
+    /// The key that says where the checkpoint is.
+    pub fn key(&self) -> &'static str {
+        match self.hub {
+            Some(_) => "base.hub",
+            None => "base.path",
+        }
+    }
+
+    /// What the base is called by people.
+    pub fn name(&self) -> &str {
+        self.hub.as_deref().unwrap_or(&self.path)
+    }
+
+    /// The repository of the hub, and what is needed of it.
+    ///
+    /// # Errors
+    /// Unless exactly one of `path` and `hub` is said, and `revision` with `hub` alone.
+    pub fn repository(&self) -> Result<Option<(hub::Repo, hub::Wanted)>> {
+        let weights = self.init.is_none();
+        let Some(id) = &self.hub else {
+            return match (self.path.is_empty(), &self.revision) {
+                (true, _) => Err(Error::Base(
+                    "says neither `path` nor `hub`; give one of them",
+                )),
+                (_, Some(_)) => Err(Error::Base(
+                    "says `revision` without `hub`; a folder has none",
+                )),
+                _ => Ok(None),
+            };
+        };
+        if !self.path.is_empty() {
+            return Err(Error::Base("says both `path` and `hub`; give one of them"));
+        }
+        let repo = hub::Repo::new(hub::Kind::Model, id, self.revision.as_deref())?;
+        Ok(Some((repo, hub::Wanted::Model { weights })))
+    }
+
     fn folder(&self) -> Result<PathBuf> {
+        if let Some((repo, _)) = self.repository()? {
+            return repo.folder();
+        }
         let path = shellexpand::env(&self.path).map_err(|e| wrong(Path::new(&self.path), e))?;
         Ok(PathBuf::from(path.as_ref()))
     }

@@ -1,4 +1,5 @@
 //! The commands: one file a subcommand.
+mod fetch;
 mod status;
 mod sweep;
 mod tokenizer;
@@ -24,6 +25,8 @@ pub enum Command {
     Sweep(sweep::Arguments),
     /// Run one trial of a study, as sweep does, with a line of JSON for where it stands.
     Trial(trial::Arguments),
+    /// Fetch what a study names of the Hugging Face Hub, or one repository, into the cache.
+    Fetch(fetch::Arguments),
     /// Show where a study's trials stand.
     Status(status::Arguments),
     /// Train a tokenizer on a study's texts, for a base of one's own.
@@ -47,6 +50,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Sweep(arguments) => sweep::run(&arguments, cli.quiet),
         Command::Trial(arguments) => trial::run(&arguments),
+        Command::Fetch(arguments) => fetch::run(&arguments, cli.quiet),
         Command::Status(arguments) => status::run(&arguments),
         Command::Tokenizer(arguments) => tokenizer::run(&arguments),
     }
