@@ -57,7 +57,10 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     if wanted.is_empty() {
         println!("{} names nothing of the hub", arguments.what);
     }
-    for (repo, commit, folder) in all(&wanted, &mut Commits::default(), quiet)? {
+    let mut fetched = all(&wanted, &mut Commits::default(), quiet)?;
+    // A data set of which several patterns are wanted.
+    fetched.dedup();
+    for (repo, commit, folder) in fetched {
         println!("{repo} is commit {commit}, in {}", folder.display());
     }
     Ok(super::OK)

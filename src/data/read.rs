@@ -33,11 +33,12 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
     if let Some((repo, wanted)) = spec.repository()? {
         let snapshot = repo.cached(&wanted, &Commits::default());
         let snapshot = snapshot.map_err(|e| spec.error(e.to_string()))?;
-        let file = |id: String| File {
-            path: snapshot.folder.join(&id),
-            id,
+        let pattern = spec.files.as_deref().unwrap_or_default();
+        let file = |name: &String| File {
+            id: name_behind(pattern, Path::new(name)),
+            path: snapshot.folder.join(name),
         };
-        return Ok(snapshot.files.into_iter().map(file).collect());
+        return Ok(snapshot.files.iter().map(file).collect());
     }
     let mut all = Vec::new();
     for pattern in &spec.paths {
@@ -55,11 +56,6 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
             Ok(matches) => matches,
             Err(e) => return spec.wrong(format!("glob {pattern:?}: {e}")),
         };
-        // The part before the first wildcard differs between machines: names begin behind it.
-        let root = Path::new(expanded.as_ref())
-            .components()
-            .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))
-            .collect::<PathBuf>();
         let mut found = Vec::new();
         for path in matches {
             let path = path.map_err(|e| Error::File {
@@ -67,16 +63,8 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
                 what: e.error().to_string(),
             })?;
             if path.is_file() {
-                let name = path.strip_prefix(&root).unwrap_or(&path);
-                let name = match name.as_os_str().is_empty() {
-                    true => path
-                        .file_name()
-                        .unwrap_or_default()
-                        .to_string_lossy()
-                        .into_owned(),
-                    false => name.display().to_string(),
-                };
-                found.push(File { id: name, path });
+                let id = name_behind(&expanded, &path);
+                found.push(File { id, path });
             }
         }
         if found.is_empty() {
@@ -86,6 +74,24 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
         all.extend(found);
     }
     Ok(all)
+}
+
+/// A file's name for a document: what is before the pattern's first wildcard differs between machines, so it begins
+/// behind that.
+fn name_behind(pattern: &str, path: &Path) -> String {
+    let root = Path::new(pattern)
+        .components()
+        .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+        .collect::<PathBuf>();
+    let name = path.strip_prefix(&root).unwrap_or(path);
+    match name.as_os_str().is_empty() {
+        true => path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        false => name.display().to_string(),
+    }
 }
 
 /// All documents of a source of files or crates, in the order of their names. A file that is not UTF-8

@@ -139,7 +139,8 @@ impl SourceSpec {
             }
             1 => {}
             _ => {
-                return self.wrong("says more than one of `paths`, `hub`, `crates` and `generator`");
+                return self
+                    .wrong("says more than one of `paths`, `hub`, `crates` and `generator`");
             }
         }
         if !self.crates.is_empty() && self.part.is_none() {

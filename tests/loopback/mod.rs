@@ -1,5 +1,7 @@
 //! A hub on this machine, which speaks as much of the Hugging Face Hub's API as fetching needs, and misbehaves on
 //! demand. Large files come from another port, as from the hub's CDN.
+pub mod fetching;
+
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::{
@@ -24,6 +26,7 @@ pub struct Request {
 }
 
 /// What is done with a request in the place of what is right.
+#[allow(dead_code, reason = "each test program uses a part of it")]
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// This status, with headers and a body.

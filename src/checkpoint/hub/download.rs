@@ -15,7 +15,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Bytes that are read at a time.
@@ -79,8 +79,10 @@ fn is_whole(blob: &Path, entry: &Entry) -> bool {
 }
 
 /// The part of a file that came.
-fn partial(blob: &Path) -> std::path::PathBuf {
-    blob.with_added_extension("incomplete")
+fn partial(blob: &Path) -> PathBuf {
+    let mut path = blob.as_os_str().to_owned();
+    path.push(".incomplete");
+    path.into()
 }
 
 fn left(cache: &Cache, entry: &Entry) -> u64 {
