@@ -3,7 +3,7 @@
 //!     cargo bench --bench train_step -- --ctx 16384 --batch 1 [--recompute]
 use clap::Parser;
 use harness::{
-    model::{Batch, Decoder, Init, LlamaConfig, Method},
+    model::{Batch, Decoder, Init, Method, ModelConfig},
     ops::Env,
     parallel::Ranks,
     train::{OptimizerSpec, Stepper},
@@ -43,7 +43,7 @@ struct Args {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let a = Args::parse();
-    let config = LlamaConfig::parse(
+    let config = ModelConfig::parse(
         &serde_json::json!({
             "vocab_size": a.vocab, "hidden_size": a.dim, "intermediate_size": a.ff,
             "num_hidden_layers": a.layers, "num_attention_heads": a.heads,

@@ -3,7 +3,7 @@ mod small;
 
 use harness::{
     checkpoint,
-    model::{Decoder, Init, LlamaConfig, Method},
+    model::{Decoder, Init, Method, ModelConfig},
     ops::Env,
 };
 use small::Work;
@@ -72,11 +72,11 @@ fn a_checkpoint_with_wrong_weights() {
     let work = Work::new();
     let base = work.path("small/base");
     let text = fs::read_to_string(base.join("config.json")).unwrap();
-    let config = LlamaConfig::parse(&text).unwrap();
+    let config = ModelConfig::parse(&text).unwrap();
     let spec: checkpoint::BaseSpec =
         toml::from_str(&format!("path = '{}'", base.display())).unwrap();
     let tokenizer = spec.tokenizer().unwrap();
-    let save = |config: &LlamaConfig| {
+    let save = |config: &ModelConfig| {
         let init = Init {
             seed: 0,
             method: Method::Random,

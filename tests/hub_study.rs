@@ -194,7 +194,7 @@ fn what_a_study_says_wrongly_of_the_hub_is_found() {
     let base = "hub = \"org/base\"";
     insta::assert_snapshot!(error(base, "hub = \"org/base\"\npath = \"small/base\""), @"error: study.toml:6: base.hub: says both `path` and `hub`; give one of them");
     insta::assert_snapshot!(error(base, "# nothing"), @"error: study.toml:5: base.path: says neither `path` nor `hub`; give one of them");
-    insta::assert_snapshot!(error(base, "path = \"small/base\"\nrevision = \"main\""), @"error: study.toml:6: base.path: says `revision` without `hub`; a folder has none");
+    insta::assert_snapshot!(error(base, "path = \"small/base\"\nrevision = \"main\""), @"error: study.toml:6: base.path: says `revision` without `hub`; a path has none");
     insta::assert_snapshot!(error(base, "hub = \"base of org\""), @"error: study.toml:6: base.hub: base of org@main: is no repository of the hub; write ORG/NAME, such as HuggingFaceTB/SmolLM2-135M");
     insta::assert_snapshot!(error("files = \"data/*.jsonl\"", "# none"), @r#"error: study.toml:9: data.0: data source "prose": says `hub` without `files`; give files = "data/*.parquet" or such"#);
     insta::assert_snapshot!(error("files = \"data/*.jsonl\"", "files = \"*.jsonll\""), @r#"error: datasets/org/texts@main: glob "*.jsonll" matches no file; it has data/prose.jsonl, held_out.jsonl"#);

@@ -1,5 +1,11 @@
 //! The commands: one file a subcommand.
+mod checkpoint;
+mod export;
 mod fetch;
+mod generate;
+mod inspect;
+mod lines;
+mod score;
 mod status;
 mod sweep;
 mod tokenizer;
@@ -29,6 +35,14 @@ pub enum Command {
     Fetch(fetch::Arguments),
     /// Show where a study's trials stand.
     Status(status::Arguments),
+    /// Write a trial or a checkpoint as a folder that transformers, vLLM and llama.cpp load.
+    Export(export::Arguments),
+    /// Continue prompts under a checkpoint.
+    Generate(generate::Arguments),
+    /// Show what a checkpoint is: family, shape, tokenizer, RoPE, memory to train it.
+    Inspect(inspect::Arguments),
+    /// Log-probabilities of given continuations under a checkpoint.
+    Score(score::Arguments),
     /// Train a tokenizer on a study's texts, for a base of one's own.
     Tokenizer(tokenizer::Arguments),
 }
@@ -52,6 +66,10 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Trial(arguments) => trial::run(&arguments),
         Command::Fetch(arguments) => fetch::run(&arguments, cli.quiet),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments, cli.quiet),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments, cli.quiet),
         Command::Tokenizer(arguments) => tokenizer::run(&arguments),
     }
 }

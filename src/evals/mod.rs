@@ -4,6 +4,7 @@
 //! Evaluations know a model and a tokenizer, not how the model was trained. The same suite gives the same
 //! items for every model with the same tokenizer, so that scores can be compared item by item.
 pub mod completion;
+pub mod loglikelihood;
 pub mod long_loss;
 pub mod passkey;
 pub mod record;

@@ -1,10 +1,11 @@
 //! What an evaluation keeps of every item.
 use super::Error;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -114,18 +115,19 @@ pub struct Record {
 }
 
 /// The records of one evaluation on disk, one JSON object a line, appended as items are finished.
-pub struct RecordLog {
+pub struct RecordLog<T> {
     path: PathBuf,
     file: File,
+    records: PhantomData<T>,
 }
 
-impl RecordLog {
+impl<T: Serialize + DeserializeOwned> RecordLog<T> {
     /// Opens or makes the file and reads the records that it has. A last line without its end, which a
     /// killed process left, is cut off.
     ///
     /// # Errors
     /// When the file cannot be read or written, or a whole line is no record.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), Error> {
+    pub fn open(path: &Path) -> Result<(Self, Vec<T>), Error> {
         let io = |source| Error::Io {
             path: path.to_path_buf(),
             source,
@@ -150,11 +152,16 @@ impl RecordLog {
             })?);
         }
         let path = path.to_path_buf();
-        Ok((RecordLog { path, file }, records))
+        let log = RecordLog {
+            path,
+            file,
+            records: PhantomData,
+        };
+        Ok((log, records))
     }
 
     /// Appends records in one write and waits until they are on disk.
-    pub fn append(&mut self, records: &[Record]) -> Result<(), Error> {
+    pub fn append(&mut self, records: &[T]) -> Result<(), Error> {
         let mut text = String::new();
         for record in records {
             text.push_str(&serde_json::to_string(record).expect("a record has string keys"));
@@ -229,7 +236,7 @@ pub(super) mod tests {
         let (mut log, read) = RecordLog::open(&path).unwrap();
         assert_eq!(read, written[..1500]);
         log.append(&written[1500..]).unwrap();
-        let (_, read) = RecordLog::open(&path).unwrap();
+        let (_, read) = RecordLog::<Record>::open(&path).unwrap();
         assert_eq!(read, written);
     }
 
@@ -238,7 +245,7 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.jsonl");
         std::fs::write(&path, "{\"task\": 3}\n").unwrap();
-        let error = RecordLog::open(&path).err().unwrap().to_string();
+        let error = RecordLog::<Record>::open(&path).err().unwrap().to_string();
         assert!(
             error.contains("records.jsonl") && error.contains("line 1"),
             "{error}"

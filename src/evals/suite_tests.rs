@@ -2,7 +2,7 @@
 use super::super::testing::tokenizer;
 use super::*;
 use crate::evals::{Protocol, RecordLog, SuiteSpec, scores};
-use crate::model::{Decoder, Init, LlamaConfig, Method, generate};
+use crate::model::{Decoder, Init, Method, ModelConfig, generate};
 use crate::ops::Env;
 use std::fmt::Write;
 
@@ -56,7 +56,7 @@ fn suite(folder: &std::path::Path) -> Suite {
 }
 
 fn decoder(env: &Env) -> Decoder {
-    let config = LlamaConfig::parse(
+    let config = ModelConfig::parse(
         r#"{"vocab_size": 350, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 256, "initializer_range": 0.2, "rope_theta": 1000.0,
@@ -117,7 +117,7 @@ fn a_killed_evaluation_gives_the_records_of_one_that_was_not() {
             .run(&subject, finished, &mut |new, _| log.append(new))
             .unwrap();
         assert_eq!(again, whole, "after {kept} records");
-        assert_eq!(RecordLog::open(&path).unwrap().1, whole);
+        assert_eq!(RecordLog::<Record>::open(&path).unwrap().1, whole);
     }
 }
 

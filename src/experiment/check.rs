@@ -6,7 +6,7 @@ use super::{
 use crate::{
     data::{self, Plan, PlanStage},
     evals::{Estimate, Suite},
-    model::{self, LlamaConfig, Rope},
+    model::{self, ModelConfig, Rope},
     train::StageSpec,
 };
 use serde_json::json;
@@ -64,7 +64,7 @@ pub(super) fn arm(
 /// The stage's number, and what its RoPE lacks.
 pub fn ropes(
     stages: &[StageSpec],
-    config: &LlamaConfig,
+    config: &ModelConfig,
 ) -> std::result::Result<Vec<Rope>, (usize, model::Error)> {
     let mut rope = config.rope.clone();
     let mut all = Vec::with_capacity(stages.len());
@@ -85,7 +85,7 @@ pub fn ropes(
 /// When a source cannot be read or cannot give what a stage asks for.
 pub fn plan(
     trial: &TrialSpec,
-    config: &LlamaConfig,
+    config: &ModelConfig,
     tokenizer: &Tokenizer,
     cache: &Path,
 ) -> data::Result<Plan> {

@@ -2,7 +2,7 @@
 use super::{TrialSpec, check};
 use crate::{
     evals::{Estimate, spec::TaskSpec},
-    model::{LlamaConfig, generate},
+    model::{ModelConfig, generate},
     ops::Env,
     parallel::Ranks,
     train::{StageSpec, Stepper},
@@ -31,7 +31,7 @@ pub struct Cost {
 const PROCESS: usize = 64 << 20;
 
 /// The cost of a trial on a model of this configuration.
-pub(super) fn of(trial: &TrialSpec, config: &LlamaConfig, estimate: Estimate) -> Cost {
+pub(super) fn of(trial: &TrialSpec, config: &ModelConfig, estimate: Estimate) -> Cost {
     let flops = |stage: &StageSpec| {
         stage.trained_tokens() as f64 * config.train_flops_per_token(stage.context)
     };
@@ -40,7 +40,7 @@ pub(super) fn of(trial: &TrialSpec, config: &LlamaConfig, estimate: Estimate) ->
     let train = trial
         .stage
         .iter()
-        .map(|stage| training_bytes(stage, config))
+        .map(|stage| stage_bytes(stage, config))
         .max();
     let memory = train.unwrap_or(0).max(scoring_bytes(longest, config)) + PROCESS;
     Cost {
@@ -63,20 +63,26 @@ fn longest_scored(trial: &TrialSpec) -> usize {
     trial.evals.task.iter().map(length).max().unwrap_or(0)
 }
 
-/// f32 weight, gradient and two moments, and what one pass keeps for its backward.
-fn training_bytes(stage: &StageSpec, config: &LlamaConfig) -> usize {
-    let (dim, ff) = (config.hidden_size, config.intermediate_size);
-    let q = config.num_attention_heads * config.head_dim;
-    let kv = config.num_key_value_heads * config.head_dim;
+/// Bytes of a stage's training.
+fn stage_bytes(stage: &StageSpec, config: &ModelConfig) -> usize {
     let rows = stage
         .micro_batch
         .unwrap_or(stage.sequences())
         .min(stage.sequences());
-    let tokens = rows * stage.context;
-    // A block keeps its input, q, k, v, o, lse, the middle, gate and up; its backward makes as many
-    // gradients.
-    let block = 2 * dim + 2 * q + 2 * kv + config.num_attention_heads + 2 * ff;
-    let kept = match stage.recompute {
+    training_bytes(config, rows * stage.context, stage.recompute)
+}
+
+/// Bytes of training, estimated: f32 weight, gradient and two moments, and what one pass over `tokens` keeps
+/// for its backward; `recompute` keeps a block's input alone.
+pub fn training_bytes(config: &ModelConfig, tokens: usize, recompute: bool) -> usize {
+    let (dim, ff) = (config.hidden_size, config.intermediate_size);
+    let q = config.num_attention_heads * config.head_dim;
+    let kv = config.num_key_value_heads * config.head_dim;
+    // A block keeps its input, q and k (these before their norms, too), v, o, lse, the middle, gate and
+    // up; its backward makes as many gradients.
+    let raw = if config.qk_norm { q + kv } else { 0 };
+    let block = 2 * dim + 2 * q + 2 * kv + raw + config.num_attention_heads + 2 * ff;
+    let kept = match recompute {
         true => config.num_hidden_layers * dim + block,
         false => config.num_hidden_layers * block,
     };
@@ -84,7 +90,7 @@ fn training_bytes(stage: &StageSpec, config: &LlamaConfig) -> usize {
 }
 
 /// Weights, and keys and values of a batch of rows.
-fn scoring_bytes(length: usize, config: &LlamaConfig) -> usize {
+fn scoring_bytes(length: usize, config: &ModelConfig) -> usize {
     let kv = 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers;
     4 * (config.num_parameters() + ROWS * length * kv)
 }
@@ -195,9 +201,9 @@ mod tests {
         let mut stage = trial.spec.stage[0].clone();
         stage.context = 4096;
         stage.batch_tokens = None;
-        let whole = training_bytes(&stage, &config);
+        let whole = stage_bytes(&stage, &config);
         stage.recompute = true;
-        assert!(training_bytes(&stage, &config) < whole);
+        assert!(stage_bytes(&stage, &config) < whole);
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod trial;
 
 pub use axis::AxisSpec;
 pub use check::{plan, ropes};
-pub use cost::{Cost, Speed};
+pub use cost::{Cost, Speed, training_bytes};
 pub use identity::ENGINE_FORMAT;
 pub use repositories::repositories;
 pub use study::{EvalsSpec, Study, StudySpec};

@@ -1,7 +1,7 @@
 //! One decoder block with an explicit forward and backward: the forward returns its output and what it
 //! saved, the backward takes the output's gradient, gives back the input's and adds the weights'.
-use super::{LlamaConfig, Param, Result};
-use crate::ops::{Env, attention, linear, rms_norm, rope, swiglu, update, view};
+use super::{ModelConfig, Param, Result};
+use crate::ops::{Env, attention, bias, linear, rms_norm, rope, swiglu, update, view};
 use crate::parallel::{Communicator, context};
 use candle_core::Tensor;
 
@@ -10,20 +10,31 @@ use candle_core::Tensor;
 pub struct Block {
     pub input_layernorm: Param,
     pub q_proj: Param,
+    pub q_bias: Option<Param>,
     pub k_proj: Param,
+    pub k_bias: Option<Param>,
     pub v_proj: Param,
+    pub v_bias: Option<Param>,
     pub o_proj: Param,
+    pub o_bias: Option<Param>,
+    /// Normalises each head of q, before it is turned.
+    pub q_norm: Option<Param>,
+    /// The same of k.
+    pub k_norm: Option<Param>,
     pub post_attention_layernorm: Param,
     pub gate_proj: Param,
+    pub gate_bias: Option<Param>,
     pub up_proj: Param,
+    pub up_bias: Option<Param>,
     pub down_proj: Param,
+    pub down_bias: Option<Param>,
 }
 
 /// What a block needs to know about a pass beside its input.
 #[derive(Debug)]
 pub struct Pass<'a> {
     pub env: &'a Env,
-    pub config: &'a LlamaConfig,
+    pub config: &'a ModelConfig,
     pub table: &'a rope::Table,
     /// `[batch, tokens]`
     pub positions: &'a [u32],
@@ -36,6 +47,8 @@ pub struct Pass<'a> {
 #[derive(Debug)]
 pub struct Saved {
     x: Tensor,
+    /// q and k before their norms, where they have some.
+    raw: Option<[Tensor; 2]>,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -59,49 +72,78 @@ fn add(a: &Tensor, b: &Tensor) -> Result<()> {
 
 impl Block {
     /// All weights, in the order of the checkpoint's names.
-    pub fn params(&self) -> [&Param; 9] {
-        [
-            &self.input_layernorm,
-            &self.q_proj,
-            &self.k_proj,
-            &self.v_proj,
-            &self.o_proj,
-            &self.post_attention_layernorm,
-            &self.gate_proj,
-            &self.up_proj,
-            &self.down_proj,
-        ]
+    pub fn params(&self) -> impl Iterator<Item = &Param> {
+        let all = [
+            Some(&self.input_layernorm),
+            Some(&self.q_proj),
+            self.q_bias.as_ref(),
+            Some(&self.k_proj),
+            self.k_bias.as_ref(),
+            Some(&self.v_proj),
+            self.v_bias.as_ref(),
+            Some(&self.o_proj),
+            self.o_bias.as_ref(),
+            self.q_norm.as_ref(),
+            self.k_norm.as_ref(),
+            Some(&self.post_attention_layernorm),
+            Some(&self.gate_proj),
+            self.gate_bias.as_ref(),
+            Some(&self.up_proj),
+            self.up_bias.as_ref(),
+            Some(&self.down_proj),
+            self.down_bias.as_ref(),
+        ];
+        all.into_iter().flatten()
     }
 
     /// The same, to be changed.
-    pub fn params_mut(&mut self) -> [&mut Param; 9] {
-        [
-            &mut self.input_layernorm,
-            &mut self.q_proj,
-            &mut self.k_proj,
-            &mut self.v_proj,
-            &mut self.o_proj,
-            &mut self.post_attention_layernorm,
-            &mut self.gate_proj,
-            &mut self.up_proj,
-            &mut self.down_proj,
-        ]
+    pub fn params_mut(&mut self) -> impl Iterator<Item = &mut Param> {
+        let all = [
+            Some(&mut self.input_layernorm),
+            Some(&mut self.q_proj),
+            self.q_bias.as_mut(),
+            Some(&mut self.k_proj),
+            self.k_bias.as_mut(),
+            Some(&mut self.v_proj),
+            self.v_bias.as_mut(),
+            Some(&mut self.o_proj),
+            self.o_bias.as_mut(),
+            self.q_norm.as_mut(),
+            self.k_norm.as_mut(),
+            Some(&mut self.post_attention_layernorm),
+            Some(&mut self.gate_proj),
+            self.gate_bias.as_mut(),
+            Some(&mut self.up_proj),
+            self.up_bias.as_mut(),
+            Some(&mut self.down_proj),
+            self.down_bias.as_mut(),
+        ];
+        all.into_iter().flatten()
     }
 
     /// Queries, keys and values of the normalised input, as `[batch, tokens, heads, head_dim]`, not yet
-    /// turned.
-    pub fn qkv(&self, env: &Env, config: &LlamaConfig, x: &Tensor) -> Result<[Tensor; 3]> {
+    /// turned; and q and k before their norms, where they have some.
+    pub fn qkv(
+        &self,
+        env: &Env,
+        config: &ModelConfig,
+        x: &Tensor,
+    ) -> Result<([Tensor; 3], Option<[Tensor; 2]>)> {
         let (batch, tokens, _) = x.dims3()?;
         let h = rms_norm::forward(env, x, &self.input_layernorm.value, config.rms_norm_eps)?;
-        let project = |p: &Param| -> Result<Tensor> {
-            let y = linear::forward(env, &h, &p.value)?;
+        let heads = |p: &Param, bias: &Option<Param>| -> Result<Tensor> {
+            let y = project(env, &h, p, bias)?;
             Ok(y.reshape((batch, tokens, (), config.head_dim))?)
         };
-        Ok([
-            project(&self.q_proj)?,
-            project(&self.k_proj)?,
-            project(&self.v_proj)?,
-        ])
+        let q = heads(&self.q_proj, &self.q_bias)?;
+        let k = heads(&self.k_proj, &self.k_bias)?;
+        let v = heads(&self.v_proj, &self.v_bias)?;
+        let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) else {
+            return Ok(([q, k, v], None));
+        };
+        let normed_q = rms_norm::forward(env, &q, &q_norm.value, config.rms_norm_eps)?;
+        let normed_k = rms_norm::forward(env, &k, &k_norm.value, config.rms_norm_eps)?;
+        Ok(([normed_q, normed_k, v], Some([q, k])))
     }
 
     /// The rest of the block after attention: (output, x + attention, gate, up). `x` is `[.., dim]`,
@@ -109,20 +151,20 @@ impl Block {
     pub fn finish(
         &self,
         env: &Env,
-        config: &LlamaConfig,
+        config: &ModelConfig,
         x: &Tensor,
         o: &Tensor,
     ) -> Result<(Tensor, [Tensor; 3])> {
         let flat = o.flatten_from(2)?;
-        let middle = linear::forward(env, &flat, &self.o_proj.value)?;
+        let middle = project(env, &flat, &self.o_proj, &self.o_bias)?;
         add(&middle, x)?;
         let norm = &self.post_attention_layernorm.value;
         let h = rms_norm::forward(env, &middle, norm, config.rms_norm_eps)?;
-        let gate = linear::forward(env, &h, &self.gate_proj.value)?;
-        let up = linear::forward(env, &h, &self.up_proj.value)?;
+        let gate = project(env, &h, &self.gate_proj, &self.gate_bias)?;
+        let up = project(env, &h, &self.up_proj, &self.up_bias)?;
         drop(h);
         let act = swiglu::forward(env, &gate, &up)?;
-        let y = linear::forward(env, &act, &self.down_proj.value)?;
+        let y = project(env, &act, &self.down_proj, &self.down_bias)?;
         add(&y, &middle)?;
         Ok((y, [middle, gate, up]))
     }
@@ -130,7 +172,7 @@ impl Block {
     /// `x` is `[batch, tokens, dim]`, this rank's tokens; the output has its shape.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Result<(Tensor, Saved)> {
         let Pass { env, config, .. } = pass;
-        let [q, k, v] = self.qkv(env, config, x)?;
+        let ([q, k, v], raw) = self.qkv(env, config, x)?;
         rope::rope(&q, pass.positions, pass.table)?;
         rope::rope(&k, pass.positions, pass.table)?;
         let k = context::gather_tokens(env, pass.context, &k)?;
@@ -139,6 +181,7 @@ impl Block {
         let (y, [middle, gate, up]) = self.finish(env, config, x, &o)?;
         let saved = Saved {
             x: x.clone(),
+            raw,
             q,
             k,
             v,
@@ -158,12 +201,12 @@ impl Block {
         let norm = &self.post_attention_layernorm;
         let (d_gate, d_up) = {
             let act = swiglu::forward(env, &saved.gate, &saved.up)?;
-            let d_act = back(env, dy, &act, &self.down_proj, None)?;
+            let d_act = back(env, dy, &act, &self.down_proj, &self.down_bias, None)?;
             swiglu::backward(env, &d_act, &saved.gate, &saved.up)?
         };
         let h = rms_norm::forward(env, &saved.middle, &norm.value, eps)?;
-        let dh = back(env, &d_gate, &h, &self.gate_proj, None)?;
-        let dh = back(env, &d_up, &h, &self.up_proj, Some(dh))?;
+        let dh = back(env, &d_gate, &h, &self.gate_proj, &self.gate_bias, None)?;
+        let dh = back(env, &d_up, &h, &self.up_proj, &self.up_bias, Some(dh))?;
         drop((h, d_gate, d_up));
         let grad = norm.grad.as_ref();
         let d_middle = rms_norm::backward(env, &dh, &saved.middle, &norm.value, eps, grad)?;
@@ -171,7 +214,7 @@ impl Block {
         add(&d_middle, dy)?;
 
         let flat = saved.o.flatten_from(2)?;
-        let d_out = back(env, &d_middle, &flat, &self.o_proj, None)?;
+        let d_out = back(env, &d_middle, &flat, &self.o_proj, &self.o_bias, None)?;
         let d_out = d_out.reshape(saved.o.dims())?;
         let qkv = [&saved.q, &saved.k, &saved.v];
         let output = (&saved.o, &saved.lse);
@@ -181,17 +224,71 @@ impl Block {
         let dv = context::scatter_sum_tokens(env, pass.context, dv)?;
         rope::rope_transposed(&dq, pass.positions, pass.table)?;
         rope::rope_transposed(&dk, pass.positions, pass.table)?;
+        let (mut dq, mut dk) = (dq, dk);
+        if let Some([q, k]) = &saved.raw {
+            dq = norm_back(env, dq, q, &self.q_norm, eps)?;
+            dk = norm_back(env, dk, k, &self.k_norm, eps)?;
+        }
         let norm = &self.input_layernorm;
         let h = rms_norm::forward(env, &saved.x, &norm.value, eps)?;
-        let dh = back(env, &dq.flatten_from(2)?, &h, &self.q_proj, None)?;
-        let dh = back(env, &dk.flatten_from(2)?, &h, &self.k_proj, Some(dh))?;
-        let dh = back(env, &dv.flatten_from(2)?, &h, &self.v_proj, Some(dh))?;
+        let dh = back(
+            env,
+            &dq.flatten_from(2)?,
+            &h,
+            &self.q_proj,
+            &self.q_bias,
+            None,
+        )?;
+        let dh = back(
+            env,
+            &dk.flatten_from(2)?,
+            &h,
+            &self.k_proj,
+            &self.k_bias,
+            Some(dh),
+        )?;
+        let dh = back(
+            env,
+            &dv.flatten_from(2)?,
+            &h,
+            &self.v_proj,
+            &self.v_bias,
+            Some(dh),
+        )?;
         let dx = rms_norm::backward(env, &dh, &saved.x, &norm.value, eps, norm.grad.as_ref())?;
         add(&dx, &d_middle)?;
         Ok(dx)
     }
 }
 
-fn back(env: &Env, dy: &Tensor, x: &Tensor, p: &Param, dx: Option<Tensor>) -> Result<Tensor> {
-    Ok(linear::backward(env, dy, x, &p.value, p.grad.as_ref(), dx)?)
+/// `x · weightᵀ + bias`.
+fn project(env: &Env, x: &Tensor, weight: &Param, bias: &Option<Param>) -> Result<Tensor> {
+    let y = linear::forward(env, x, &weight.value)?;
+    if let Some(bias) = bias {
+        bias::forward(&y, &bias.value)?;
+    }
+    Ok(y)
+}
+
+/// The backward of [`project`].
+fn back(
+    env: &Env,
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Param,
+    bias: &Option<Param>,
+    dx: Option<Tensor>,
+) -> Result<Tensor> {
+    if let Some(grad) = bias.as_ref().and_then(|bias| bias.grad.as_ref()) {
+        bias::backward(dy, grad)?;
+    }
+    let grad = weight.grad.as_ref();
+    Ok(linear::backward(env, dy, x, &weight.value, grad, dx)?)
+}
+
+/// The backward of a norm of heads, where there is one.
+fn norm_back(env: &Env, dy: Tensor, x: &Tensor, norm: &Option<Param>, eps: f64) -> Result<Tensor> {
+    let Some(norm) = norm else { return Ok(dy) };
+    let grad = norm.grad.as_ref();
+    Ok(rms_norm::backward(env, &dy, x, &norm.value, eps, grad)?)
 }

@@ -6,12 +6,22 @@ use candle_core::Tensor;
 /// Keys and values of `rows` sequences of up to `capacity` tokens, written in place.
 #[derive(Debug)]
 pub struct KvCache {
-    /// Keys and values a layer, each `[rows, capacity, kv_heads, head_dim]`. Keys are turned already,
-    /// but for a RoPE that depends on the length.
+    /// Keys, which are turned already, and values a layer, each `[rows, capacity, kv_heads, head_dim]`.
     layers: Vec<(Tensor, Tensor)>,
     /// Tokens written of each row.
     lengths: Vec<usize>,
     capacity: usize,
+    /// What a RoPE that depends on the length needs.
+    by_length: ByLength,
+}
+
+/// Where frequencies change with the length, a row is read again: what was read, and the table last used.
+#[derive(Debug)]
+struct ByLength {
+    /// All tokens of each row.
+    ids: Vec<Vec<u32>>,
+    /// Frequencies, and their table over the cache's capacity.
+    table: Option<(Vec<f32>, rope::Table)>,
 }
 
 impl KvCache {
@@ -26,6 +36,10 @@ impl KvCache {
                 .collect::<Result<_>>()?,
             lengths: vec![0; rows],
             capacity,
+            by_length: ByLength {
+                ids: vec![Vec::new(); rows],
+                table: None,
+            },
         })
     }
 }
@@ -50,8 +64,25 @@ impl Decoder {
     /// `[rows.len(), tokens]`; `table` reaches over the cache's capacity.
     ///
     /// A token's result depends on its own row alone, and not on how the row was cut into chunks, to the
-    /// bit, unless the RoPE depends on the length (which here is the row's after this chunk).
+    /// bit. Where the RoPE depends on the length, that is the row's after this chunk, and the result that
+    /// of reading the whole row at once.
     pub fn hidden(
+        &self,
+        env: &Env,
+        cache: &mut KvCache,
+        rows: &[usize],
+        ids: &[u32],
+        table: &rope::Table,
+    ) -> Result<Tensor> {
+        if self.config.rope.depends_on_length() {
+            self.extend_by_length(env, cache, rows, ids)
+        } else {
+            self.extend(env, cache, rows, ids, table)
+        }
+    }
+
+    /// [`Self::hidden`] with the frequencies of `table`, whatever the rows' lengths.
+    fn extend(
         &self,
         env: &Env,
         cache: &mut KvCache,
@@ -71,20 +102,18 @@ impl Decoder {
             .iter()
             .flat_map(|&o| (o as u32)..(o + tokens) as u32)
             .collect();
-        let spec = attention::Spec {
+        let spec = |layer| attention::Spec {
             scale: self.attention_scale(),
             offsets: &offsets,
-            window: self.config.sliding_window,
+            window: self.config.window(layer),
             doc_starts: None,
         };
         let all_rows = rows.iter().copied().eq(0..cache.lengths.len());
         let mut x = embedding::forward(env, &self.embed_tokens.value, ids, rows.len())?;
-        for (block, (keys, values)) in self.blocks.iter().zip(&cache.layers) {
-            let [q, k, v] = block.qkv(env, &self.config, &x)?;
-            if !self.config.rope.depends_on_length() {
-                rope::rope(&q, &positions, table)?;
-                rope::rope(&k, &positions, table)?;
-            }
+        for (layer, (block, (keys, values))) in self.blocks.iter().zip(&cache.layers).enumerate() {
+            let ([q, k, v], _) = block.qkv(env, &self.config, &x)?;
+            rope::rope(&q, &positions, table)?;
+            rope::rope(&k, &positions, table)?;
             write(keys, &k, rows, &cache.lengths)?;
             write(values, &v, rows, &cache.lengths)?;
             let pick = |t: &Tensor| -> Result<Tensor> {
@@ -98,12 +127,8 @@ impl Decoder {
                 let index = Tensor::new(index.as_slice(), &env.device)?;
                 Ok(t.index_select(&index, 0)?)
             };
-            let (mut keys, values) = (pick(keys)?, pick(values)?);
-            if self.config.rope.depends_on_length() {
-                keys = keys.copy()?;
-                self.turn_by_length(env, &q, &keys, &offsets, tokens)?;
-            }
-            let (o, _) = attention::forward(env, &q, &keys, &values, &spec)?;
+            let (keys, values) = (pick(keys)?, pick(values)?);
+            let (o, _) = attention::forward(env, &q, &keys, &values, &spec(layer))?;
             x = block.finish(env, &self.config, &x, &o)?.0;
         }
         for &row in rows {
@@ -117,23 +142,70 @@ impl Decoder {
         )?)
     }
 
-    /// Turns queries and all keys of each row by the frequencies of the row's length.
-    fn turn_by_length(
+    /// [`Self::hidden`] with a RoPE that depends on the length. When a row's frequencies change, its keys
+    /// cannot be turned to the new ones: those of all layers but the first were made of what the layers
+    /// before saw by the old frequencies. So the row is read again.
+    fn extend_by_length(
         &self,
         env: &Env,
-        q: &Tensor,
-        keys: &Tensor,
-        offsets: &[usize],
-        tokens: usize,
-    ) -> Result<()> {
-        for (row, &offset) in offsets.iter().enumerate() {
-            let length = offset + tokens;
-            let table = self.rope_table(env, length)?;
-            let new: Vec<u32> = (offset as u32..length as u32).collect();
-            rope::rope(&q.narrow(0, row, 1)?, &new, &table)?;
-            let all: Vec<u32> = (0..length as u32).collect();
-            rope::rope(&keys.narrow(0, row, 1)?.narrow(1, 0, length)?, &all, &table)?;
+        cache: &mut KvCache,
+        rows: &[usize],
+        ids: &[u32],
+    ) -> Result<Tensor> {
+        let tokens = ids.len() / rows.len().max(1);
+        let frequencies = |length| self.config.rope.inv_freq(self.config.head_dim, length);
+        let (mut all, mut again) = (Vec::new(), Vec::new());
+        for &row in rows {
+            let before = cache.lengths[row];
+            let now = frequencies(before + tokens)?;
+            again.push(before > 0 && frequencies(before)? != now);
+            all.push(now);
         }
-        Ok(())
+        if !again.contains(&true) && all.windows(2).all(|pair| pair[0] == pair[1]) {
+            let Some(one) = all.pop() else {
+                return Ok(zeros(&[0, tokens, self.config.hidden_size], env)?);
+            };
+            let table = self.table_by_length(env, cache, one)?;
+            let hidden = self.extend(env, cache, rows, ids, &table)?;
+            for (&row, ids) in rows.iter().zip(ids.chunks_exact(tokens)) {
+                cache.by_length.ids[row].extend(ids);
+            }
+            return Ok(hidden);
+        }
+        let mut parts = Vec::with_capacity(rows.len());
+        let of_row = rows.iter().zip(ids.chunks_exact(tokens));
+        for ((&row, ids), (frequencies, again)) in of_row.zip(all.into_iter().zip(again)) {
+            let table = self.table_by_length(env, cache, frequencies)?;
+            let mut read = std::mem::take(&mut cache.by_length.ids[row]);
+            let before = read.len();
+            read.extend(ids);
+            parts.push(if again {
+                cache.lengths[row] = 0;
+                let hidden = self.extend(env, cache, &[row], &read, &table)?;
+                hidden.narrow(1, before, tokens)?
+            } else {
+                self.extend(env, cache, &[row], ids, &table)?
+            });
+            cache.by_length.ids[row] = read;
+        }
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+
+    /// The table of these frequencies over the cache's capacity.
+    fn table_by_length(
+        &self,
+        env: &Env,
+        cache: &mut KvCache,
+        frequencies: Vec<f32>,
+    ) -> Result<rope::Table> {
+        if let Some((known, table)) = &cache.by_length.table
+            && *known == frequencies
+        {
+            return Ok(table.clone());
+        }
+        let scale = self.config.rope.scale();
+        let table = rope::Table::new(env, &frequencies, scale, cache.capacity)?;
+        cache.by_length.table = Some((frequencies, table.clone()));
+        Ok(table)
     }
 }

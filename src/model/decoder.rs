@@ -1,6 +1,6 @@
 //! The decoder: embedding, blocks, final norm and head, and the walk through them that trains.
 use super::{
-    Batch, Error, LlamaConfig, Param, Result,
+    Batch, Error, ModelConfig, Param, Result,
     block::{Block, Pass},
 };
 use crate::ops::{Env, attention, cross_entropy, embedding, rms_norm, rope};
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 /// A Llama-type decoder.
 #[derive(Debug)]
 pub struct Decoder {
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
     pub embed_tokens: Param,
     pub blocks: Vec<Block>,
     pub norm: Param,
@@ -32,9 +32,9 @@ impl Decoder {
     /// A decoder from tensors under Hugging Face's names, which are taken out of the map.
     ///
     /// # Errors
-    /// When a tensor is missing or of another shape.
+    /// When a tensor is missing or of another shape, or a layer has one more.
     pub fn from_tensors(
-        config: &LlamaConfig,
+        config: &ModelConfig,
         mut tensors: HashMap<String, Tensor>,
     ) -> Result<Self> {
         let mut params = Vec::new();
@@ -57,47 +57,57 @@ impl Decoder {
             let value = value.to_dtype(candle_core::DType::F32)?.contiguous()?;
             params.push(Param::frozen(&name, value));
         }
+        // Left out, it would change the computation without a word. Old files of Llama hold the frequencies.
+        let lost = tensors.into_keys().filter(|name| {
+            name.starts_with("model.layers.") && !name.ends_with("rotary_emb.inv_freq")
+        });
+        if let Some(name) = lost.min() {
+            return Err(Error::Tensor {
+                name,
+                what: "is in the checkpoint, but config.json has no place for it; is it another model's?"
+                    .into(),
+            });
+        }
         Self::assemble(config, params)
     }
 
-    /// `params` in the order of [`LlamaConfig::tensors`].
-    pub(super) fn assemble(config: &LlamaConfig, params: Vec<Param>) -> Result<Self> {
-        let mut params = params.into_iter();
-        let mut next = || {
-            params.next().ok_or_else(|| Error::Tensor {
-                name: "decoder".into(),
-                what: "has fewer tensors than its configuration".into(),
-            })
-        };
-        let embed_tokens = next()?;
+    /// `params` in the order of [`ModelConfig::tensors`].
+    pub(super) fn assemble(config: &ModelConfig, params: Vec<Param>) -> Result<Self> {
+        let params = &mut params.into_iter();
+        let embed_tokens = next(params)?;
         let mut blocks = Vec::new();
         for _ in 0..config.num_hidden_layers {
             blocks.push(Block {
-                input_layernorm: next()?,
-                q_proj: next()?,
-                k_proj: next()?,
-                v_proj: next()?,
-                o_proj: next()?,
-                post_attention_layernorm: next()?,
-                gate_proj: next()?,
-                up_proj: next()?,
-                down_proj: next()?,
+                input_layernorm: next(params)?,
+                q_proj: next(params)?,
+                q_bias: next_if(params, config.qkv_bias)?,
+                k_proj: next(params)?,
+                k_bias: next_if(params, config.qkv_bias)?,
+                v_proj: next(params)?,
+                v_bias: next_if(params, config.qkv_bias)?,
+                o_proj: next(params)?,
+                o_bias: next_if(params, config.o_bias)?,
+                q_norm: next_if(params, config.qk_norm)?,
+                k_norm: next_if(params, config.qk_norm)?,
+                post_attention_layernorm: next(params)?,
+                gate_proj: next(params)?,
+                gate_bias: next_if(params, config.mlp_bias)?,
+                up_proj: next(params)?,
+                up_bias: next_if(params, config.mlp_bias)?,
+                down_proj: next(params)?,
+                down_bias: next_if(params, config.mlp_bias)?,
             });
         }
         Ok(Decoder {
             config: config.clone(),
             embed_tokens,
             blocks,
-            norm: next()?,
-            lm_head: if config.tie_word_embeddings {
-                None
-            } else {
-                Some(next()?)
-            },
+            norm: next(params)?,
+            lm_head: next_if(params, !config.tie_word_embeddings)?,
         })
     }
 
-    /// All weights, in the order of [`LlamaConfig::tensors`].
+    /// All weights, in the order of [`ModelConfig::tensors`].
     pub fn params(&self) -> Vec<&Param> {
         let mut all = vec![&self.embed_tokens];
         all.extend(self.blocks.iter().flat_map(Block::params));
@@ -156,7 +166,7 @@ impl Decoder {
         let part = batch.context_part(ranks.context.rank(), ranks.context.size());
         let offsets = vec![part.offset; part.rows.batch];
         let rows = &part.rows;
-        let pass = Pass {
+        let pass = |layer| Pass {
             env,
             config: &self.config,
             table,
@@ -164,15 +174,15 @@ impl Decoder {
             attention: attention::Spec {
                 scale: self.attention_scale(),
                 offsets: &offsets,
-                window: self.config.sliding_window,
+                window: self.config.window(layer),
                 doc_starts: Some(&rows.doc_starts),
             },
             context: &ranks.context,
         };
         let mut x = embedding::forward(env, &self.embed_tokens.value, &rows.ids, rows.batch)?;
         let mut kept = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
-            let (y, saved) = block.forward(&pass, &x)?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let (y, saved) = block.forward(&pass(layer), &x)?;
             kept.push((x, (!walk.recompute).then_some(saved)));
             x = y;
         }
@@ -190,18 +200,31 @@ impl Decoder {
         let norm_grad = self.norm.grad.as_ref();
         let mut dx = rms_norm::backward(env, &dh, &x, &self.norm.value, eps, norm_grad)?;
         drop((x, dh));
-        for block in self.blocks.iter().rev() {
+        for (layer, block) in self.blocks.iter().enumerate().rev() {
             let Some((x, saved)) = kept.pop() else { break };
             let saved = match saved {
                 Some(saved) => saved,
-                None => block.forward(&pass, &x)?.1,
+                None => block.forward(&pass(layer), &x)?.1,
             };
             drop(x);
-            dx = block.backward(&pass, saved, &dx)?;
+            dx = block.backward(&pass(layer), saved, &dx)?;
         }
         if let Some(grad) = &self.embed_tokens.grad {
             embedding::backward(&dx, &rows.ids, grad)?;
         }
         Ok(loss)
     }
+}
+
+/// The next of the weights that a decoder is made of.
+fn next(params: &mut impl Iterator<Item = Param>) -> Result<Param> {
+    params.next().ok_or_else(|| Error::Tensor {
+        name: "decoder".into(),
+        what: "has fewer tensors than its configuration".into(),
+    })
+}
+
+/// The same, where the model has one at this place.
+fn next_if(params: &mut impl Iterator<Item = Param>, there: bool) -> Result<Option<Param>> {
+    there.then(|| next(params)).transpose()
 }

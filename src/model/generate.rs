@@ -15,6 +15,27 @@ pub fn greedy(
     max_new_tokens: usize,
     stop: &[u32],
 ) -> Result<Vec<Vec<u32>>> {
+    let best = &mut |_: usize, logits: &[f32]| Ok(best_of(logits));
+    let ended = &mut |_: usize, ids: &[u32]| ids.last().is_some_and(|id| stop.contains(id));
+    decode(env, model, prompts, max_new_tokens, best, ended)
+}
+
+/// Picks the next id of a prompt, given its index and its logits (`[vocab]`).
+pub type Choose<'a> = dyn FnMut(usize, &[f32]) -> Result<u32> + 'a;
+
+/// Says of a prompt's index and the ids made so far whether it ends here.
+pub type Ended<'a> = dyn FnMut(usize, &[u32]) -> bool + 'a;
+
+/// Continues each prompt by the ids that `choose` picks, decoded together with a KV cache: up to
+/// `max_new_tokens` ids a prompt, until `ended`. The logits of a prompt do not depend on the others.
+pub fn decode(
+    env: &Env,
+    model: &Decoder,
+    prompts: &[Vec<u32>],
+    max_new_tokens: usize,
+    choose: &mut Choose,
+    ended: &mut Ended,
+) -> Result<Vec<Vec<u32>>> {
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     let capacity = longest + max_new_tokens;
     let table = model.rope_table(env, capacity.max(1))?;
@@ -26,15 +47,13 @@ pub fn greedy(
             continue;
         };
         if max_new_tokens > 0 {
-            out[row].push(best(env, model, &last)?[0]);
+            let logits = linear::forward(env, &last, &model.head().value)?;
+            out[row].push(choose(row, &view::<f32>(&logits)?)?);
             open.push(row);
         }
     }
     loop {
-        let ended = |ids: &Vec<u32>| {
-            ids.len() >= max_new_tokens || ids.last().is_some_and(|id| stop.contains(id))
-        };
-        open.retain(|&row| !ended(&out[row]));
+        open.retain(|&row| out[row].len() < max_new_tokens && !ended(row, &out[row]));
         if open.is_empty() {
             return Ok(out);
         }
@@ -43,8 +62,11 @@ pub fn greedy(
             .filter_map(|&row| out[row].last().copied())
             .collect();
         let hidden = model.hidden(env, &mut cache, &open, &ids, &table)?;
-        for (&row, id) in open.iter().zip(best(env, model, &hidden)?) {
-            out[row].push(id);
+        let logits = linear::forward(env, &hidden, &model.head().value)?;
+        let logits = view::<f32>(&logits)?;
+        let rows = logits.chunks_exact(model.config.vocab_size);
+        for (&row, logits) in open.iter().zip(rows) {
+            out[row].push(choose(row, logits)?);
         }
     }
 }
@@ -76,23 +98,15 @@ fn chunk_size(model: &Decoder, length: usize) -> usize {
     }
 }
 
-/// The likeliest next token of each hidden state (`[.., dim]`); the lower id of equal ones.
-fn best(env: &Env, model: &Decoder, hidden: &Tensor) -> Result<Vec<u32>> {
-    let logits = linear::forward(env, hidden, &model.head().value)?;
-    let logits = view::<f32>(&logits)?;
-    let best_of = |row: &[f32]| {
-        let mut best = 0;
-        for (i, x) in row.iter().enumerate() {
-            if *x > row[best] {
-                best = i;
-            }
+/// The likeliest id; the lower of equal ones.
+fn best_of(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, x) in logits.iter().enumerate() {
+        if *x > logits[best] {
+            best = i;
         }
-        best as u32
-    };
-    Ok(logits
-        .chunks_exact(model.config.vocab_size)
-        .map(best_of)
-        .collect())
+    }
+    best as u32
 }
 
 /// Log-probabilities (nats) of `ids[1..]`, each given all ids before it: `ids.len() - 1` numbers.

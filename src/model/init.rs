@@ -1,5 +1,5 @@
 //! Weights to begin from.
-use super::{Decoder, Error, LlamaConfig, Param, Result};
+use super::{Decoder, Error, ModelConfig, Param, Result};
 use crate::ops::{Env, from_vec};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -32,16 +32,23 @@ impl Init {
     ///
     /// # Errors
     /// When induction is asked for and the heads do not fill the hidden size, or there is one layer.
-    pub fn check(&self, config: &LlamaConfig) -> Result<()> {
+    pub fn check(&self, config: &ModelConfig) -> Result<()> {
         let (dim, head_dim) = (config.hidden_size, config.head_dim);
         let (heads, layers) = (config.num_attention_heads, config.num_hidden_layers);
-        let fits = layers >= 2 && heads * head_dim == dim && heads >= 2 && head_dim >= 2 * PAIRS;
+        let fits = layers >= 2
+            && heads * head_dim == dim
+            && heads >= 2
+            && head_dim >= 2 * PAIRS
+            // A norm would take the strength of the match away.
+            && !config.qk_norm;
         if self.method == Method::Random || fits {
             return Ok(());
         }
         Err(Error::Config(format!(
-            "init method \"induction\" needs two layers, two heads and heads · head_dim = hidden_size; \
-             here are {layers} layers, {heads} heads of {head_dim} and a hidden size of {dim}"
+            "init method \"induction\" needs two layers, two heads, heads · head_dim = hidden_size and no \
+             norms of q and k; here are {layers} layers, {heads} heads of {head_dim}, a hidden size of {dim} \
+             and {} norms",
+            if config.qk_norm { "such" } else { "no" }
         )))
     }
 }
@@ -60,7 +67,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Init::check`].
-    pub fn init(env: &Env, config: &LlamaConfig, init: Init) -> Result<Self> {
+    pub fn init(env: &Env, config: &ModelConfig, init: Init) -> Result<Self> {
         init.check(config)?;
         let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
         let mut values = Values::new();
@@ -69,7 +76,9 @@ impl Decoder {
             let n: usize = shape.iter().product();
             let ends_branch = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
             let std = config.initializer_range * if ends_branch { residual } else { 1.0 };
-            let drawn = if shape.len() == 1 {
+            let drawn = if name.ends_with(".bias") {
+                vec![0f32; n]
+            } else if shape.len() == 1 {
                 vec![1f32; n]
             } else {
                 (0..n).map(|_| (normal(&mut rng) * std) as f32).collect()
@@ -140,7 +149,7 @@ const PAIRS: usize = 3;
 /// the token before, and writes it into a subspace of its own. Layer 1: queries of the token itself,
 /// keys of that subspace: a token finds the places behind its earlier occurrences, and copies what
 /// stands there.
-fn induction(config: &LlamaConfig, seed: u64, values: &mut Values) -> Result<()> {
+fn induction(config: &ModelConfig, seed: u64, values: &mut Values) -> Result<()> {
     let (dim, head_dim) = (config.hidden_size, config.head_dim);
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     let half = head_dim / 2;

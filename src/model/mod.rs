@@ -1,18 +1,23 @@
-//! One Llama-type decoder: its configuration, RoPE, blocks, and generation.
+//! One decoder for several families: its configuration, RoPE, blocks, and generation.
 pub mod batch;
 pub mod block;
 pub mod cache;
+#[cfg(test)]
+mod candle_tests;
 pub mod config;
 pub mod decoder;
 pub mod generate;
+#[cfg(test)]
+mod golden_tests;
 pub mod init;
 pub mod param;
 pub mod rope;
+pub mod sample;
 #[cfg(test)]
 mod tests;
 
 pub use batch::Batch;
-pub use config::LlamaConfig;
+pub use config::{Family, ModelConfig};
 pub use decoder::Decoder;
 pub use init::{Init, Method};
 pub use param::Param;

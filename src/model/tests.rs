@@ -6,14 +6,40 @@ use crate::parallel::{Communicator, Ranks};
 use candle_core::{D, DType, Device, Tensor, Var};
 use std::collections::HashMap;
 
-fn config(extra: &str) -> LlamaConfig {
-    LlamaConfig::parse(&format!(
+fn config(extra: &str) -> ModelConfig {
+    ModelConfig::parse(&format!(
         r#"{{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 256, "initializer_range": 0.2, "rope_theta": 1000.0,
         "tie_word_embeddings": true {extra}}}"#
     ))
     .unwrap()
+}
+
+/// What each family differs in.
+const FAMILIES: [&str; 7] = [
+    "",
+    r#", "tie_word_embeddings": false"#,
+    r#", "attention_bias": true, "mlp_bias": true"#,
+    r#", "model_type": "mistral", "sliding_window": 17"#,
+    r#", "model_type": "qwen2""#,
+    r#", "model_type": "qwen2", "use_sliding_window": true, "sliding_window": 17, "max_window_layers": 1"#,
+    r#", "model_type": "qwen3", "head_dim": 16, "use_sliding_window": true, "sliding_window": 30,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"]"#,
+];
+
+/// A model of this configuration, with biases and norms that are not 0 and 1.
+fn model(env: &Env, c: &ModelConfig, seed: u64) -> Decoder {
+    let method = Method::Random;
+    let mut model = Decoder::init(env, c, Init { seed, method }).unwrap();
+    let vectors = model.blocks.iter_mut().flat_map(|b| b.params_mut());
+    for (i, param) in vectors.enumerate() {
+        if let [n] = *param.value.dims() {
+            let drawn = from_vec(normal(100 + i as u64, n), &[n], env).unwrap();
+            param.value = (&param.value + (drawn * 0.3).unwrap()).unwrap();
+        }
+    }
+    model
 }
 
 fn ids(seed: u64, n: usize, vocab: u32) -> Vec<u32> {
@@ -26,7 +52,7 @@ fn ids(seed: u64, n: usize, vocab: u32) -> Vec<u32> {
 /// The decoder's loss in f64 candle ops, for one sequence with documents.
 fn reference(
     vars: &HashMap<String, Var>,
-    c: &LlamaConfig,
+    c: &ModelConfig,
     batch: &Batch,
 ) -> candle_core::Result<Tensor> {
     let device = Device::Cpu;
@@ -55,35 +81,42 @@ fn reference(
         let high = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
         Tensor::cat(&[low, high], 2)
     };
-    let mask: Vec<f64> = (0..n * n)
-        .map(|i| {
-            let (q, k) = (i / n, i % n);
-            let from = batch.doc_starts[q] as usize;
-            let from = from.max(c.sliding_window.map_or(0, |w| (q + 1).saturating_sub(w)));
-            if k <= q && k >= from {
-                0.0
-            } else {
-                f64::NEG_INFINITY
-            }
-        })
-        .collect();
-    let mask = Tensor::from_vec(mask, (n, n), &device)?;
+    let mask = |layer: usize| -> candle_core::Result<Tensor> {
+        let mask: Vec<f64> = (0..n * n)
+            .map(|i| {
+                let (q, k) = (i / n, i % n);
+                let from = batch.doc_starts[q] as usize;
+                let from = from.max(c.window(layer).map_or(0, |w| (q + 1).saturating_sub(w)));
+                if k <= q && k >= from {
+                    0.0
+                } else {
+                    f64::NEG_INFINITY
+                }
+            })
+            .collect();
+        Tensor::from_vec(mask, (n, n), &device)
+    };
     let tokens = Tensor::new(batch.ids.as_slice(), &device)?;
     let mut x = get("model.embed_tokens.weight").index_select(&tokens, 0)?;
     for layer in 0..c.num_hidden_layers {
         let w = |part: &str| get(&format!("model.layers.{layer}.{part}.weight")).clone();
+        let linear = |x: &Tensor, part: &str| -> candle_core::Result<Tensor> {
+            let y = x.matmul(&w(part).t()?)?;
+            match vars.get(&format!("model.layers.{layer}.{part}.bias")) {
+                Some(bias) => y.broadcast_add(bias.as_tensor()),
+                None => Ok(y),
+            }
+        };
+        let normed = |x: Tensor, part: &str| -> candle_core::Result<Tensor> {
+            if c.qk_norm { norm(&x, &w(part)) } else { Ok(x) }
+        };
         let h = norm(&x, &w("input_layernorm"))?;
-        let q = turn(
-            &h.matmul(&w("self_attn.q_proj").t()?)?
-                .reshape((n, heads, dim))?,
-        )?;
-        let k = turn(
-            &h.matmul(&w("self_attn.k_proj").t()?)?
-                .reshape((n, kv, dim))?,
-        )?;
-        let v = h
-            .matmul(&w("self_attn.v_proj").t()?)?
-            .reshape((n, kv, dim))?;
+        let q = linear(&h, "self_attn.q_proj")?.reshape((n, heads, dim))?;
+        let q = turn(&normed(q, "self_attn.q_norm")?)?;
+        let k = linear(&h, "self_attn.k_proj")?.reshape((n, kv, dim))?;
+        let k = turn(&normed(k, "self_attn.k_norm")?)?;
+        let v = linear(&h, "self_attn.v_proj")?.reshape((n, kv, dim))?;
+        let mask = mask(layer)?;
         let mut outs = Vec::new();
         for head in 0..heads {
             let at = |t: &Tensor, i: usize| t.narrow(1, i, 1)?.squeeze(1)?.contiguous();
@@ -93,11 +126,11 @@ fn reference(
             let p = candle_nn::ops::softmax(&scores, D::Minus1)?;
             outs.push(p.matmul(&at(&v, head * kv / heads)?)?);
         }
-        x = (Tensor::cat(&outs, 1)?.matmul(&w("self_attn.o_proj").t()?)? + x)?;
+        x = (linear(&Tensor::cat(&outs, 1)?, "self_attn.o_proj")? + x)?;
         let h = norm(&x, &w("post_attention_layernorm"))?;
-        let gate = h.matmul(&w("mlp.gate_proj").t()?)?.silu()?;
-        let up = h.matmul(&w("mlp.up_proj").t()?)?;
-        x = ((gate * up)?.matmul(&w("mlp.down_proj").t()?)? + x)?;
+        let gate = linear(&h, "mlp.gate_proj")?.silu()?;
+        let up = linear(&h, "mlp.up_proj")?;
+        x = (linear(&(gate * up)?, "mlp.down_proj")? + x)?;
     }
     let h = norm(&x, get("model.norm.weight"))?;
     let head = if c.tie_word_embeddings {
@@ -143,21 +176,9 @@ fn batch(n: usize) -> Batch {
 #[test]
 fn loss_and_every_gradient_agree_with_candles_graph() {
     let env = Env::cpu();
-    for extra in [
-        "",
-        r#", "sliding_window": 17"#,
-        r#", "tie_word_embeddings": false"#,
-    ] {
+    for extra in FAMILIES {
         let c = config(extra);
-        let mut model = Decoder::init(
-            &env,
-            &c,
-            Init {
-                seed: 1,
-                method: Method::Random,
-            },
-        )
-        .unwrap();
+        let mut model = model(&env, &c, 1);
         model.train(&env).unwrap();
         let batch = batch(150);
         let table = model.rope_table(&env, 150).unwrap();
@@ -195,16 +216,14 @@ fn loss_and_every_gradient_agree_with_candles_graph() {
 
 #[test]
 fn a_token_is_scored_the_same_in_any_chunks_and_company() {
+    for extra in FAMILIES {
+        scored_the_same(extra);
+    }
+}
+
+fn scored_the_same(extra: &str) {
     let env = Env::cpu();
-    let model = Decoder::init(
-        &env,
-        &config(""),
-        Init {
-            seed: 2,
-            method: Method::Random,
-        },
-    )
-    .unwrap();
+    let model = model(&env, &config(extra), 2);
     let n = 200;
     let table = model.rope_table(&env, n).unwrap();
     let rows = [ids(1, n, 61), ids(2, n, 61), ids(3, n, 61)];
@@ -230,25 +249,24 @@ fn a_token_is_scored_the_same_in_any_chunks_and_company() {
         .unwrap();
     assert_eq!(to_vec::<f32>(&together).unwrap()[..whole.len()], whole);
     // The inference path and the training path are the same model.
-    let spec = attention::Spec {
-        scale: model.attention_scale(),
-        offsets: &[0],
-        window: None,
-        doc_starts: None,
-    };
     let positions: Vec<u32> = (0..n as u32).collect();
-    let pass = Pass {
+    let pass = |layer| Pass {
         env: &env,
         config: &model.config,
         table: &table,
         positions: &positions,
-        attention: spec,
+        attention: attention::Spec {
+            scale: model.attention_scale(),
+            offsets: &[0],
+            window: model.config.window(layer),
+            doc_starts: None,
+        },
         context: &Communicator::Solo,
     };
     let embedding = &model.embed_tokens.value;
     let mut x = crate::ops::embedding::forward(&env, embedding, &rows[0], 1).unwrap();
-    for block in &model.blocks {
-        x = block.forward(&pass, &x).unwrap().0;
+    for (layer, block) in model.blocks.iter().enumerate() {
+        x = block.forward(&pass(layer), &x).unwrap().0;
     }
     let h = crate::ops::rms_norm::forward(&env, &x, &model.norm.value, 1e-5).unwrap();
     assert_eq!(to_vec::<f32>(&h).unwrap(), whole);
@@ -283,6 +301,45 @@ fn generation_does_not_depend_on_the_batch() {
                     generate::greedy(&env, &model, std::slice::from_ref(&so_far), 1, &[]).unwrap();
                 assert_eq!(next[0], [id]);
                 so_far.push(id);
+            }
+        }
+    }
+}
+
+/// Hidden states of three rows that grow together, past the original context of 16, against those of each
+/// row read at once without a cache.
+#[test]
+fn a_rope_that_depends_on_the_length_is_the_same_with_a_cache() {
+    let env = Env::cpu();
+    for rope in [
+        r#", "max_position_embeddings": 16, "rope_scaling": {"type": "dynamic", "factor": 4.0}"#,
+        r#", "original_max_position_embeddings": 16, "rope_scaling": {"type": "longrope",
+            "short_factor": [1, 1.1, 1.3, 2], "long_factor": [1, 2, 4, 8]}"#,
+    ] {
+        let model = model(&env, &config(rope), 6);
+        let capacity = 40;
+        let table = model.rope_table(&env, capacity).unwrap();
+        let at_once = |row: &[u32]| -> Vec<f32> {
+            let mut cache = KvCache::new(&env, &model, 1, capacity).unwrap();
+            let hidden = model.hidden(&env, &mut cache, &[0], row, &table).unwrap();
+            to_vec(&hidden).unwrap()
+        };
+        let mut rows = [ids(1, 3, 61), ids(2, 14, 61), ids(3, 30, 61)];
+        let mut cache = KvCache::new(&env, &model, 3, capacity).unwrap();
+        for (i, row) in rows.iter().enumerate() {
+            model.hidden(&env, &mut cache, &[i], row, &table).unwrap();
+        }
+        for step in 0..4 {
+            let new = ids(10 + step, 6, 61);
+            let hidden = model
+                .hidden(&env, &mut cache, &[0, 1, 2], &new, &table)
+                .unwrap();
+            let hidden = to_vec::<f32>(&hidden).unwrap();
+            let each = new.chunks_exact(2).zip(hidden.chunks_exact(2 * 32));
+            for (row, (new, got)) in rows.iter_mut().zip(each) {
+                row.extend(new);
+                let want = at_once(row);
+                assert_eq!(got, &want[want.len() - 64..], "{rope} at {}", row.len());
             }
         }
     }
@@ -347,6 +404,21 @@ fn a_missing_or_misshapen_tensor_is_named() {
     missing.remove(name);
     let error = Decoder::from_tensors(&c, missing).unwrap_err().to_string();
     assert!(error.contains(name) && error.contains("missing"), "{error}");
+    let mut more = tensors();
+    let bias = "model.layers.1.self_attn.q_proj.bias";
+    more.insert(bias.into(), from_vec(vec![0f32; 32], &[32], &env).unwrap());
+    let error = Decoder::from_tensors(&c, more).unwrap_err().to_string();
+    assert!(
+        error.contains(bias) && error.contains("no place"),
+        "{error}"
+    );
+    let mut older = tensors();
+    let frequencies = from_vec(vec![0f32; 4], &[4], &env).unwrap();
+    older.insert(
+        "model.layers.0.self_attn.rotary_emb.inv_freq".into(),
+        frequencies,
+    );
+    assert!(Decoder::from_tensors(&c, older).is_ok());
     let mut misshapen = tensors();
     misshapen.insert(name.into(), from_vec(vec![0f32; 6], &[2, 3], &env).unwrap());
     let error = Decoder::from_tensors(&c, misshapen)

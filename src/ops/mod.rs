@@ -6,6 +6,7 @@
 //! nothing is transposed on the way.
 pub mod adamw;
 pub mod attention;
+pub mod bias;
 pub mod clip;
 pub mod cross_entropy;
 pub mod embedding;

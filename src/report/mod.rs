@@ -1,7 +1,9 @@
 //! What a study gives: CSV tables, a figure, the decision, and the table on the terminal.
+mod card;
 mod figure;
 mod terminal;
 
+pub use card::{Card, card};
 pub use terminal::table;
 
 use crate::verdict::{Decision, Tables, summarise};

@@ -105,7 +105,10 @@ fn add_scores(tables: &mut Tables, trial: &TrialRow, records: &[Record]) {
 
 impl TrialFolder {
     /// The records of a published trial.
-    fn published_records(&self, published: &Published) -> Result<Vec<Record>> {
+    ///
+    /// # Errors
+    /// When they are not those that it published.
+    pub fn published_records(&self, published: &Published) -> Result<Vec<Record>> {
         let path = self.records();
         let damaged = |what: String| super::Error::Folder {
             path: path.clone(),

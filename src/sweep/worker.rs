@@ -168,7 +168,7 @@ fn work(
     }
     let config = &model.config;
     let context = config.max_position_embeddings;
-    published.rope = config.rope.identity(config.head_dim, context, context)?;
+    published.rope = config.rope.identity(config.head_dim, context)?;
     let began = Instant::now();
     score(&env, &model, &tokenizer, folder, trial, telling)?;
     published.score_seconds = began.elapsed().as_secs_f64();

@@ -1,7 +1,7 @@
 //! Twenty steps against PyTorch's (`tests/golden/train_step.py`), and that the comparison sees each part
 //! of a step that is missing.
 use super::*;
-use crate::model::{Batch, Decoder, LlamaConfig};
+use crate::model::{Batch, Decoder, ModelConfig};
 use crate::ops::testing::wide;
 use crate::ops::{Env, to_vec};
 use crate::parallel::Ranks;
@@ -16,7 +16,7 @@ const WEIGHT: f64 = 5e-3;
 
 /// What PyTorch began with, was given and came to.
 struct Golden {
-    config: LlamaConfig,
+    config: ModelConfig,
     optimizer: OptimizerSpec,
     tensors: HashMap<String, Tensor>,
     batches: Vec<Batch>,
@@ -43,7 +43,7 @@ impl Golden {
         });
         let numbers = |name: &str| to_vec::<f64>(&tensors[name]).unwrap();
         Golden {
-            config: LlamaConfig::parse(&said["config"]).unwrap(),
+            config: ModelConfig::parse(&said["config"]).unwrap(),
             optimizer: serde_json::from_str(&said["optimizer"]).unwrap(),
             batches: batches.collect(),
             losses: numbers("losses"),

@@ -87,8 +87,7 @@ pub fn run(
     for (index, (stage, rope)) in run.stages.iter().zip(run.ropes).enumerate() {
         let per_step = (stage.sequences() * stage.context) as u64;
         tokens += stage.steps() * per_step;
-        state.model.config.rope = rope.clone();
-        state.model.config.max_position_embeddings = stage.context;
+        state.model.config.set_rope(rope.clone(), stage.context);
         let table = state.model.rope_table(env, stage.context)?;
         let peak = stage.lr.unwrap_or(run.optimizer.lr);
         let micro_batch = stage.micro_batch.unwrap_or(stage.sequences());

@@ -1,16 +1,16 @@
 //! The step over ranks and micro-batches, and from a snapshot.
 use super::*;
-use crate::model::{Batch, Decoder, Init, LlamaConfig, Method};
+use crate::model::{Batch, Decoder, Init, Method, ModelConfig};
 use crate::ops::testing::{norm_error, normal, wide};
 use crate::ops::{Env, to_vec};
 use crate::parallel::Ranks;
 
-fn model(env: &Env) -> Decoder {
-    let config = LlamaConfig::parse(
-        r#"{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+fn model(env: &Env, extra: &str) -> Decoder {
+    let config = ModelConfig::parse(&format!(
+        r#"{{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
-        "max_position_embeddings": 256, "initializer_range": 0.1, "tie_word_embeddings": true}"#,
-    );
+        "max_position_embeddings": 256, "initializer_range": 0.1, "tie_word_embeddings": true {extra}}}"#,
+    ));
     Decoder::init(
         env,
         &config.unwrap(),
@@ -51,14 +51,14 @@ fn batch(seed: u64) -> Batch {
 }
 
 /// Loss and all gradients of one batch on these ranks.
-fn gradients(ranks: Vec<Ranks>, micro_batch: usize) -> Vec<(f64, Vec<Vec<f32>>)> {
+fn gradients(extra: &str, ranks: Vec<Ranks>, micro_batch: usize) -> Vec<(f64, Vec<Vec<f32>>)> {
     std::thread::scope(|scope| {
         let handles: Vec<_> = ranks
             .into_iter()
             .map(|ranks| {
                 scope.spawn(move || {
                     let env = Env::cpu();
-                    let stepper = Stepper::new(&env, model(&env), ranks).unwrap();
+                    let stepper = Stepper::new(&env, model(&env, extra), ranks).unwrap();
                     let table = stepper.model.rope_table(&env, 144).unwrap();
                     let loss = stepper
                         .accumulate(&batch(3), &table, micro_batch, false)
@@ -77,7 +77,26 @@ fn gradients(ranks: Vec<Ranks>, micro_batch: usize) -> Vec<(f64, Vec<Vec<f32>>)>
 
 #[test]
 fn ranks_and_micro_batches_give_one_loss_and_one_gradient() {
-    let (want, want_grads) = gradients(vec![Ranks::solo()], 4).remove(0);
+    one_loss_and_one_gradient("");
+}
+
+/// Documents are masked from each other as above.
+#[test]
+fn a_sliding_window_that_reaches_over_context_ranks_gives_them_too() {
+    // Four context ranks hold 36 tokens each: windows within one rank's part, over two, over three.
+    for window in [17, 40, 80] {
+        one_loss_and_one_gradient(&format!(
+            r#", "model_type": "mistral", "sliding_window": {window}"#
+        ));
+    }
+    one_loss_and_one_gradient(
+        r#", "model_type": "qwen3", "head_dim": 16, "attention_bias": true, "use_sliding_window": true,
+        "sliding_window": 40, "max_window_layers": 1"#,
+    );
+}
+
+fn one_loss_and_one_gradient(extra: &str) {
+    let (want, want_grads) = gradients(extra, vec![Ranks::solo()], 4).remove(0);
     let cases = [
         (Ranks::threads(2, 1), 4),
         (Ranks::threads(4, 1), 1),
@@ -87,8 +106,8 @@ fn ranks_and_micro_batches_give_one_loss_and_one_gradient() {
         (vec![Ranks::solo()], 1),
     ];
     for (ranks, micro_batch) in cases {
-        let named = format!("{:?} micro {micro_batch}", ranks[0].data());
-        for (loss, grads) in gradients(ranks, micro_batch) {
+        let named = format!("{extra} {:?} micro {micro_batch}", ranks[0].data());
+        for (loss, grads) in gradients(extra, ranks, micro_batch) {
             assert!((loss - want).abs() / want < 1e-6, "{named}: {loss} {want}");
             for (got, want) in grads.iter().zip(&want_grads) {
                 let error = norm_error(got, &wide(want));
@@ -104,7 +123,7 @@ fn a_snapshot_goes_on_to_the_same_bytes() {
     let spec: OptimizerSpec = toml::from_str("lr = 1e-2\nweight_decay = 0.1").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("snapshot.safetensors");
-    let fresh = || Stepper::new(&env, model(&env), Ranks::solo()).unwrap();
+    let fresh = || Stepper::new(&env, model(&env, ""), Ranks::solo()).unwrap();
     let table = fresh().model.rope_table(&env, 144).unwrap();
     let mut whole = fresh();
     let mut kept = Snapshot::default();

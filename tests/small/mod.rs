@@ -1,5 +1,10 @@
 //! The small study of this folder, copied where a test may change it.
 use assert_cmd::Command;
+use harness::{
+    checkpoint::{self, BaseSpec},
+    model::{Decoder, Init, Method},
+    ops::Env,
+};
 use std::{
     fs,
     io::Write,
@@ -38,6 +43,18 @@ impl Work {
         assert!(text.contains(from), "{file} has no {from}");
         fs::write(self.path(file), text.replace(from, to)).unwrap();
         self
+    }
+
+    /// Gives the base in this folder weights.
+    pub fn save_base(&self, folder: &str) {
+        let folder = self.path(folder);
+        let base = BaseSpec::of_path(folder.to_str().unwrap());
+        let init = Init {
+            seed: 0,
+            method: Method::Random,
+        };
+        let model = Decoder::init(&Env::cpu(), &base.config().unwrap(), init).unwrap();
+        checkpoint::save(&folder, &model, &base.tokenizer().unwrap()).unwrap();
     }
 
     pub fn append(&self, file: &str, text: &str) -> &Self {

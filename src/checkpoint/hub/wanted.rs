@@ -17,7 +17,7 @@ const INDEX: &str = "model.safetensors.index.json";
 /// What a model cannot be read without.
 const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 /// What belongs to it where it is there.
-const OPTIONAL: [&str; 9] = [
+const OPTIONAL: [&str; 11] = [
     "generation_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -27,6 +27,8 @@ const OPTIONAL: [&str; 9] = [
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "LICENSE",
+    "LICENSE.txt",
 ];
 
 impl Wanted {

@@ -3,9 +3,11 @@
 //!
 //! Where paper and the implementation that everyone runs differ, `modeling_rope_utils` of transformers
 //! is meant.
+mod bound;
 mod hf;
 mod spec;
 
+pub use bound::{first_violation, smallest_base};
 pub use spec::RopeSpec;
 
 use super::{Error, Result};
@@ -168,18 +170,56 @@ impl Rope {
         }
     }
 
+    /// The same method in the form in which transformers has a name for it: NTK-aware is plain with its
+    /// base, by-parts is YaRN without a temperature.
+    pub fn canonical(&self, head_dim: usize) -> Self {
+        let dims = head_dim as f64;
+        match &self.scaling {
+            Scaling::Ntk { factor } => {
+                Rope::plain(self.rope_theta * factor.powf(dims / (dims - 2.0)))
+            }
+            Scaling::ByParts(parts) => Rope {
+                rope_theta: self.rope_theta,
+                scaling: Scaling::Yarn {
+                    parts: parts.clone(),
+                    attention_factor: 1.0,
+                },
+            },
+            _ => self.clone(),
+        }
+    }
+
+    /// The context that the method stretches, where it has one.
+    fn original_context(&self) -> Option<usize> {
+        match &self.scaling {
+            Scaling::Plain | Scaling::Linear { .. } | Scaling::Ntk { .. } => None,
+            Scaling::ByParts(parts) | Scaling::Yarn { parts, .. } => Some(parts.original_context),
+            Scaling::Dynamic {
+                original_context, ..
+            }
+            | Scaling::Llama3 {
+                original_context, ..
+            }
+            | Scaling::Longrope {
+                original_context, ..
+            } => Some(*original_context),
+        }
+    }
+
     /// Identity of the method for a model of this head dimension trained at `context`: the hash of its
-    /// parameters and of its frequencies and scale at the original, the trained and four times the
-    /// trained context.
-    pub fn identity(&self, head_dim: usize, original: usize, context: usize) -> Result<String> {
+    /// canonical parameters and of its frequencies and scale at the original, the trained and four times the
+    /// trained context. A checkpoint's configuration gives the identity that its training had.
+    pub fn identity(&self, head_dim: usize, context: usize) -> Result<String> {
+        let rope = self.canonical(head_dim);
+        let original = rope.original_context().unwrap_or(context);
         let mut hash = blake3::Hasher::new();
-        hash.update(json!(self).to_string().as_bytes());
+        hash.update(json!(rope).to_string().as_bytes());
         for length in [original, context, 4 * context] {
-            for w in self.inv_freq(head_dim, length)? {
+            for w in rope.inv_freq(head_dim, length)? {
                 hash.update(&w.to_le_bytes());
             }
         }
-        hash.update(&self.scale().to_le_bytes());
+        hash.update(&rope.scale().to_le_bytes());
         Ok(hash.finalize().to_hex()[..16].to_string())
     }
 }

@@ -3,10 +3,13 @@
 //!
 //! One signature serves packed documents, a sliding window, chunked prefill, decoding and context
 //! parallelism: queries and keys may differ in length, and [`Spec`] says which keys a query sees.
-mod cpu;
+mod backward;
+mod forward;
+mod layout;
 pub mod plain;
 
-pub use cpu::{backward, forward};
+pub use backward::backward;
+pub use forward::forward;
 
 /// Which keys a query sees, and the logits' scale.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,304 @@
+//! What lm-eval calls loglikelihood: log-probabilities of given tokens after given tokens, for anybody's items.
+use super::{Error, Subject, Tokens};
+use crate::model::cache::KvCache;
+use crate::ops::cross_entropy;
+use candle_core::Tensor;
+use std::cmp::Reverse;
+
+/// Tokens that one pass runs through the model, about.
+const PASS: usize = 2048;
+
+/// Tokens of which the last are scored, each given all before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    pub token_ids: Vec<u32>,
+    /// Index of the first scored token; 1 or more.
+    pub scored_from: usize,
+}
+
+/// The scores of an item, one of each a scored token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// Natural logarithms.
+    pub logprobs: Vec<f32>,
+    /// Whether the token is the likeliest.
+    pub greedy: Vec<bool>,
+}
+
+impl Item {
+    /// A continuation after its context, as lm-eval's `_encode_pair` has it: both are tokenised as one text,
+    /// spaces between them belong to the continuation, and the context begins with the tokenizer's leading
+    /// special ids. Without a context the continuation comes after `prefix`.
+    ///
+    /// # Errors
+    /// In words, when no token is left to score.
+    pub fn of_pair(
+        tokens: &Tokens,
+        context: &str,
+        continuation: &str,
+        prefix: Option<u32>,
+    ) -> Result<Self, String> {
+        let said = |e: Error| e.to_string();
+        let stem = context.trim_end();
+        let mut before = tokens.document(stem).map_err(said)?;
+        let whole = format!("{context}{continuation}");
+        let mut token_ids = tokens.document(&whole).map_err(said)?;
+        if before.is_empty() {
+            let prefix = prefix.ok_or(
+                "context is empty, and the checkpoint has neither a BOS nor an EOS to begin with",
+            )?;
+            before.push(prefix);
+            token_ids.insert(0, prefix);
+        }
+        if token_ids.len() <= before.len() {
+            return Err(format!(
+                "continuation {continuation:?} has no token of its own after its context"
+            ));
+        }
+        Ok(Item {
+            token_ids,
+            scored_from: before.len(),
+        })
+    }
+
+    /// Checks that a model of `vocab_size` ids can score the item.
+    ///
+    /// # Errors
+    /// In words, what is wrong with it.
+    pub fn check(&self, vocab_size: usize) -> Result<(), String> {
+        let len = self.token_ids.len();
+        if self.scored_from == 0 || self.scored_from >= len {
+            return Err(format!(
+                "scored_from = {} must be from 1 (the first token has nothing before it) to {} for {len} token_ids",
+                self.scored_from,
+                len.saturating_sub(1)
+            ));
+        }
+        match self.token_ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(id) => Err(format!(
+                "token id {id} is not in the model's vocabulary of {vocab_size}"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Tokens that the model reads: the last is only predicted.
+    fn inputs(&self) -> usize {
+        self.token_ids.len() - 1
+    }
+
+    /// Positions from `from` to `to` after which a token is scored.
+    fn scored(&self, from: usize, to: usize) -> std::ops::Range<usize> {
+        let (first, last) = ((self.scored_from - 1).max(from), self.inputs().min(to));
+        first..last.max(first)
+    }
+}
+
+/// Scores items that were checked, several at a time. What an item scores does not depend on the others.
+///
+/// # Errors
+/// When the model fails or a score is not finite.
+pub fn score(subject: &Subject, items: &[Item]) -> Result<Vec<Scored>, Error> {
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by_key(|&i| (Reverse(items[i].token_ids.len()), i));
+    let mut scored: Vec<Option<Scored>> = vec![None; items.len()];
+    let mut rest = order.as_slice();
+    while let Some(&longest) = rest.first() {
+        // A RoPE that depends on the length takes a row at its own length, without padding.
+        let rows = match subject.model.config.rope.depends_on_length() {
+            true => 1,
+            false => (PASS / items[longest].inputs()).clamp(1, rest.len()),
+        };
+        let (batch, after) = rest.split_at(rows);
+        rest = after;
+        let together: Vec<&Item> = batch.iter().map(|&i| &items[i]).collect();
+        for (&i, one) in batch.iter().zip(score_batch(subject, &together)?) {
+            if !one.logprobs.iter().all(|x| x.is_finite()) {
+                return Err(Error::NotFinite {
+                    item: format!("item {i} of its batch"),
+                });
+            }
+            scored[i] = Some(one);
+        }
+    }
+    Ok(scored.into_iter().flatten().collect())
+}
+
+/// Runs the items' tokens side by side, the shorter ones padded behind their end, where nothing looks.
+fn score_batch(subject: &Subject, items: &[&Item]) -> Result<Vec<Scored>, Error> {
+    let (env, model) = (subject.env, subject.model);
+    let model_error = |e: candle_core::Error| Error::Model(e.into());
+    let longest = items.iter().map(|item| item.inputs()).max().unwrap_or(0);
+    let table = model.rope_table(env, longest)?;
+    let mut cache = KvCache::new(env, model, items.len(), longest)?;
+    let rows: Vec<usize> = (0..items.len()).collect();
+    let chunk = match model.config.rope.depends_on_length() {
+        true => longest,
+        false => (PASS / items.len()).max(1),
+    };
+    let mut scored: Vec<Scored> = items
+        .iter()
+        .map(|_| Scored {
+            logprobs: Vec::new(),
+            greedy: Vec::new(),
+        })
+        .collect();
+    for from in (0..longest).step_by(chunk.max(1)) {
+        let to = (from + chunk).min(longest);
+        let mut ids = Vec::with_capacity(items.len() * (to - from));
+        for item in items {
+            ids.extend((from..to).map(|at| match at < item.inputs() {
+                true => item.token_ids[at],
+                false => 0,
+            }));
+        }
+        let hidden = model.hidden(env, &mut cache, &rows, &ids, &table)?;
+        let (mut states, mut targets, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, item) in items.iter().enumerate() {
+            let places = item.scored(from, to);
+            if places.is_empty() {
+                continue;
+            }
+            let state = hidden
+                .narrow(0, row, 1)
+                .and_then(|h| h.narrow(1, places.start - from, places.len()))
+                .map_err(model_error)?;
+            states.push(state);
+            targets.extend_from_slice(&item.token_ids[places.start + 1..=places.end]);
+            owners.extend(places.map(|_| row));
+        }
+        if states.is_empty() {
+            continue;
+        }
+        let states = Tensor::cat(&states, 1)
+            .and_then(|states| states.contiguous())
+            .map_err(model_error)?;
+        let results = cross_entropy::log_probs(&states, &model.head().value, &targets)
+            .map_err(crate::model::Error::from)?;
+        for (row, (logprob, greedy)) in owners.into_iter().zip(results) {
+            scored[row].logprobs.push(logprob);
+            scored[row].greedy.push(greedy);
+        }
+    }
+    Ok(scored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::tokens;
+    use super::*;
+    use crate::model::{Decoder, Init, Method, ModelConfig, generate};
+    use crate::ops::Env;
+
+    fn model(rope: &str) -> Decoder {
+        let text = format!(
+            r#"{{"model_type": "llama", "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-5, "max_position_embeddings": 64, "initializer_range": 0.2{rope}}}"#
+        );
+        let config = ModelConfig::parse(&text).unwrap();
+        let init = Init {
+            method: Method::Random,
+            seed: 3,
+        };
+        Decoder::init(&Env::cpu(), &config, init).unwrap()
+    }
+
+    fn items() -> Vec<Item> {
+        let item = |(i, (len, scored_from)): (u32, (u32, usize))| Item {
+            token_ids: (0..len).map(|j| (j * j * 7 + i * 31) % 400).collect(),
+            scored_from,
+        };
+        let shapes = [(2, 1), (40, 1), (2100, 2090), (17, 16), (40, 20), (3, 1)];
+        (0..).zip(shapes).map(item).collect()
+    }
+
+    #[test]
+    fn an_item_scores_alone_what_it_scores_in_company() {
+        let env = Env::cpu();
+        for rope in [
+            "",
+            r#", "rope_scaling": {"type": "dynamic", "factor": 4.0}"#,
+        ] {
+            let model = model(rope);
+            let subject = Subject {
+                env: &env,
+                model: &model,
+            };
+            let items = items();
+            let together = score(&subject, &items).unwrap();
+            for (item, scored) in items.iter().zip(&together) {
+                let alone = score(&subject, std::slice::from_ref(item)).unwrap();
+                assert_eq!(&alone[0], scored);
+                let all = generate::log_probs(&env, &model, &item.token_ids).unwrap();
+                assert_eq!(scored.logprobs, all[item.scored_from - 1..]);
+                assert_eq!(scored.greedy.len(), scored.logprobs.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_greedy_continuation_is_greedy_and_another_is_not() {
+        let env = Env::cpu();
+        let model = model("");
+        let subject = Subject {
+            env: &env,
+            model: &model,
+        };
+        let prompt = vec![5, 6, 7];
+        let best = generate::greedy(&env, &model, &[prompt.clone()], 4, &[]).unwrap();
+        let mut token_ids = [prompt, best[0].clone()].concat();
+        let item = |token_ids: &[u32]| Item {
+            token_ids: token_ids.to_vec(),
+            scored_from: 3,
+        };
+        let scored = score(&subject, &[item(&token_ids)]).unwrap();
+        assert_eq!(scored[0].greedy, [true; 4]);
+        token_ids[3] = (token_ids[3] + 1) % 400;
+        let scored = score(&subject, &[item(&token_ids)]).unwrap();
+        assert!(!scored[0].greedy[0]);
+    }
+
+    #[test]
+    fn a_pair_is_split_where_lm_eval_splits_it() {
+        let tokens = tokens();
+        let text = "The grass is green. The sky is blue.";
+        let ids = tokens.document(text).unwrap();
+        // The space between them belongs to the continuation, whichever of the two has it.
+        for at in [19, 20] {
+            let (context, continuation) = text.split_at(at);
+            let item = Item::of_pair(&tokens, context, continuation, None).unwrap();
+            assert_eq!(item.token_ids, ids);
+            let before = tokens.document("The grass is green.").unwrap();
+            assert_eq!(item.scored_from, before.len());
+        }
+        let item = Item::of_pair(&tokens, "", text, Some(9)).unwrap();
+        assert_eq!((item.token_ids[0], item.scored_from), (9, 1));
+        assert_eq!(item.token_ids[1..], ids);
+        assert!(
+            Item::of_pair(&tokens, "", text, None)
+                .unwrap_err()
+                .contains("neither a BOS")
+        );
+        assert!(
+            Item::of_pair(&tokens, text, "", None)
+                .unwrap_err()
+                .contains("no token")
+        );
+    }
+
+    #[test]
+    fn impossible_items_are_refused() {
+        let item = |scored_from| Item {
+            token_ids: vec![1, 2, 3],
+            scored_from,
+        };
+        for (scored_from, vocab, words) in
+            [(0, 9, "scored_from = 0"), (3, 9, "to 2"), (1, 3, "id 3")]
+        {
+            let error = item(scored_from).check(vocab).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        assert_eq!(item(2).check(4), Ok(()));
+    }
+}

@@ -1,0 +1,138 @@
+//! Where heads, tiles and visible keys are, for the fast forward and backward.
+use super::{Shape, Spec};
+use crate::ops::{
+    Error, Result,
+    product::kernel::{Groups, KERNELS, Panels},
+};
+use candle_core::Tensor;
+
+/// Queries and keys of a tile. Key tiles stand at absolute positions.
+pub const TILE: usize = 128;
+/// Rows of a tile that are masked and multiplied together: what none of them sees is skipped.
+pub const STRIP: usize = 48;
+
+/// The sizes of a call.
+pub fn shape_of(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Spec) -> Result<Shape> {
+    let (batch, queries, heads, head_dim) = q.dims4()?;
+    let (kb, keys, kv_heads, kd) = k.dims4()?;
+    let fits = kb == batch
+        && kd == head_dim
+        && v.dims() == k.dims()
+        && kv_heads > 0
+        && heads % kv_heads == 0
+        && spec.offsets.len() == batch
+        && spec.doc_starts.is_none_or(|d| d.len() == batch * queries);
+    if !fits {
+        return Err(Error::Shape {
+            op: "attention",
+            what: format!("q {:?}, k {:?}, v {:?}", q.dims(), k.dims(), v.dims()),
+        });
+    }
+    Ok(Shape {
+        batch,
+        queries,
+        keys,
+        heads,
+        kv_heads,
+        head_dim,
+    })
+}
+
+/// Rows of one head from one token on, in `[batch, tokens, heads, head_dim]`.
+#[derive(Clone, Copy)]
+pub struct HeadRows<'a> {
+    pub data: &'a [f32],
+    /// Elements from one token to the next.
+    pub stride: usize,
+    pub dim: usize,
+}
+
+impl<'a> HeadRows<'a> {
+    /// `at` is batch row, token and head; `tokens` and `heads` are the tensor's.
+    pub fn new(
+        data: &'a [f32],
+        [tokens, heads, dim]: [usize; 3],
+        [b, token, head]: [usize; 3],
+    ) -> Self {
+        HeadRows {
+            data: &data[((b * tokens + token) * heads + head) * dim..],
+            stride: heads * dim,
+            dim,
+        }
+    }
+
+    /// From token `first` on.
+    pub fn from(self, first: usize) -> Self {
+        HeadRows {
+            data: &self.data[first * self.stride..],
+            ..self
+        }
+    }
+
+    /// `rows` tokens as a left matrix, `rows × dim`.
+    pub fn groups(self, rows: usize) -> Groups<'a> {
+        Groups::in_place(self.data, [self.stride, 1], rows)
+    }
+
+    /// `tokens` tokens as a right matrix, `tokens × dim`: in place where the kernels can, else packed.
+    pub fn panels<'b>(self, tokens: usize, buffer: &'b mut Vec<f32>) -> Panels<'b>
+    where
+        'a: 'b,
+    {
+        Panels::in_place(self.data, self.stride, tokens, self.dim).unwrap_or_else(|| {
+            let len = Panels::packed_len(tokens, self.dim);
+            buffer.resize(len, 0.0);
+            Panels::pack(buffer, self.data, [self.stride, 1], tokens, self.dim)
+        })
+    }
+
+    /// `tokens` tokens as a right matrix, `dim × tokens`.
+    pub fn transposed<'b>(self, tokens: usize, buffer: &'b mut [f32]) -> Panels<'b> {
+        Panels::pack(buffer, self.data, [1, self.stride], self.dim, tokens)
+    }
+}
+
+/// The part of a key tile that a query sees, in keys of the tile.
+#[derive(Clone, Copy)]
+pub struct Seen {
+    pub start: usize,
+    pub end: usize,
+}
+
+impl Seen {
+    /// Of `visible` keys, those of the tile of `width` keys from `key0` on.
+    pub fn of((start, end): (usize, usize), key0: usize, width: usize) -> Self {
+        let start = start.clamp(key0, key0 + width) - key0;
+        let end = end.clamp(key0, key0 + width) - key0;
+        Seen {
+            start,
+            end: end.max(start),
+        }
+    }
+
+    /// From the first to behind the last key that any of them sees; `None` where there is none.
+    pub fn union(all: &[Seen]) -> Option<Seen> {
+        let seen = all.iter().filter(|s| s.start < s.end);
+        let start = seen.clone().map(|s| s.start).min()?;
+        let end = seen.map(|s| s.end).max()?;
+        Some(Seen { start, end })
+    }
+
+    /// The start of the panel of columns that `start` lies in.
+    pub fn panel_start(self) -> usize {
+        self.start / KERNELS.cols * KERNELS.cols
+    }
+}
+
+/// From the first to behind the last key that any of the rows sees.
+pub fn key_range(visible: &[(usize, usize)]) -> (usize, usize) {
+    visible
+        .iter()
+        .fold((usize::MAX, 0), |(from, to), &(start, end)| {
+            if start < end {
+                (from.min(start), to.max(end))
+            } else {
+                (from, to)
+            }
+        })
+}
