@@ -54,7 +54,8 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-fn sync_folder(path: &Path) -> Result<()> {
+/// Syncs the folder of `path`, so that its name outlives a loss of power.
+pub fn sync_folder(path: &Path) -> Result<()> {
     File::open(folder(path))?.sync_all()
 }
 

@@ -1,5 +1,11 @@
 //! The `[base]` table of a study: which checkpoint training begins from.
-use super::{Checkpoint, Result, folder::Folder, gguf::Gguf, of_model, wrong};
+use super::{
+    Checkpoint, Error, Result,
+    folder::Folder,
+    gguf::Gguf,
+    hub::{Kind, Repo, Wanted},
+    of_model, wrong,
+};
 use crate::model::{Decoder, Init, ModelConfig, RopeSpec};
 use crate::ops::Env;
 use candle_core::{DType, Tensor};
@@ -16,7 +22,14 @@ use tokenizers::Tokenizer;
 pub struct BaseSpec {
     /// Relative to the working folder: a folder in Hugging Face's layout (`config.json`, `tokenizer.json`
     /// and, unless `init` is said, `model.safetensors` or the shards of its index), or a `.gguf` file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
+    /// A repository of the hub, `org/name`, in the place of a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// Its branch, tag or commit; `main` unless said. In a trial, the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Begin from weights drawn for the configuration's shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
@@ -83,11 +96,53 @@ impl BaseSpec {
     pub fn of_path(path: &str) -> Self {
         BaseSpec {
             path: path.to_string(),
+            hub: None,
+            revision: None,
             init: None,
         }
     }
 
+    /// The key that says where the checkpoint is.
+    pub fn key(&self) -> &'static str {
+        match self.hub {
+            Some(_) => "base.hub",
+            None => "base.path",
+        }
+    }
+
+    /// What people call it: the repository or the path.
+    pub fn name(&self) -> &str {
+        self.hub.as_deref().unwrap_or(&self.path)
+    }
+
+    /// The repository of the hub, and what is needed of it; nothing where the checkpoint is at a path.
+    ///
+    /// # Errors
+    /// Unless exactly one of `path` and `hub` is said, and `revision` with `hub` alone.
+    pub fn repository(&self) -> Result<Option<(Repo, Wanted)>> {
+        let Some(id) = &self.hub else {
+            return match (self.path.is_empty(), &self.revision) {
+                (true, _) => Err(Error::Base(
+                    "says neither `path` nor `hub`; give one of them",
+                )),
+                (_, Some(_)) => Err(Error::Base(
+                    "says `revision` without `hub`; a path has none",
+                )),
+                _ => Ok(None),
+            };
+        };
+        if !self.path.is_empty() {
+            return Err(Error::Base("says both `path` and `hub`; give one of them"));
+        }
+        let weights = self.init.is_none();
+        let repo = Repo::new(Kind::Model, id, self.revision.as_deref())?;
+        Ok(Some((repo, Wanted::Model { weights })))
+    }
+
     fn path(&self) -> Result<PathBuf> {
+        if let Some((repo, _)) = self.repository()? {
+            return repo.folder();
+        }
         let path = shellexpand::env(&self.path).map_err(|e| wrong(Path::new(&self.path), e))?;
         Ok(PathBuf::from(path.as_ref()))
     }

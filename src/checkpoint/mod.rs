@@ -1,9 +1,11 @@
-//! Weights, configuration and tokenizer in and out: folders in Hugging Face's layout, and GGUF files.
+//! Weights, configuration and tokenizer in and out: folders in Hugging Face's layout, GGUF files, and repositories of
+//! the Hugging Face Hub.
 mod base;
 mod companions;
 mod export;
 mod folder;
 mod gguf;
+pub mod hub;
 mod weights;
 
 pub use base::BaseSpec;
@@ -18,6 +20,10 @@ use tokenizers::Tokenizer;
 pub enum Error {
     #[error("checkpoint {path}: {what}")]
     File { path: String, what: String },
+    #[error("{0}")]
+    Base(&'static str),
+    #[error("{repo}: {what}")]
+    Hub { repo: String, what: String },
     #[error("checkpoint {path}: {source}")]
     Model {
         path: String,

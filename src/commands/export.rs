@@ -156,10 +156,14 @@ fn of_trial(path: &Path) -> Result<Subject> {
         ),
         false => format!("The base of the study {study}, without training."),
     };
+    let base = match said.base.repository()? {
+        Some((repo, _)) => repo.to_string(),
+        None => said.base.path.clone(),
+    };
     let mut facts = vec![
         ("study", study.to_string()),
         ("trial", format!("{} (`{}`)", published.name, published.key)),
-        ("base", said.base.path.clone()),
+        ("base", base),
         ("tokens", published.tokens.to_string()),
     ];
     facts.extend(said.seed.map(|seed| ("seed", seed.to_string())));

@@ -1,6 +1,7 @@
 //! The commands: one file a subcommand.
 mod checkpoint;
 mod export;
+mod fetch;
 mod generate;
 mod inspect;
 mod lines;
@@ -30,6 +31,8 @@ pub enum Command {
     Sweep(sweep::Arguments),
     /// Run one trial of a study, as sweep does, with a line of JSON for where it stands.
     Trial(trial::Arguments),
+    /// Fetch what a study names of the Hugging Face Hub, or one repository, into the cache.
+    Fetch(fetch::Arguments),
     /// Show where a study's trials stand.
     Status(status::Arguments),
     /// Write a trial or a checkpoint as a folder that transformers, vLLM and llama.cpp load.
@@ -61,6 +64,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Sweep(arguments) => sweep::run(&arguments, cli.quiet),
         Command::Trial(arguments) => trial::run(&arguments),
+        Command::Fetch(arguments) => fetch::run(&arguments, cli.quiet),
         Command::Status(arguments) => status::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments, cli.quiet),

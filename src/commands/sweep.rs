@@ -1,7 +1,8 @@
 //! `harness sweep`: a study from its file to its tables.
-use super::trial::cache;
+use super::{fetch, trial::cache};
 use crate::{
-    experiment::{Cost, Speed, Study, Trial},
+    checkpoint::hub::Commits,
+    experiment::{Cost, Speed, Study, StudySpec, Trial, repositories},
     report,
     sweep::{self, Ended, Launch, ResultsFolder, State, TrialFolder, launch},
     verdict::{Decision, Tables, decide},
@@ -40,12 +41,9 @@ pub struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
-    let study = Study::load(&arguments.study, arguments.reduced)?;
+    let study = load(arguments, quiet)?;
     let chosen = choose(&study, arguments.only.as_deref())?;
-    let out = match &arguments.out {
-        Some(out) => out.clone(),
-        None => Path::new("results").join(study.name()),
-    };
+    let out = results(arguments, study.name());
     if arguments.dry_run {
         return dry_run(&study, &chosen, &out, arguments.json);
     }
@@ -93,6 +91,26 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
         return Ok(super::TRIAL_FAILED);
     }
     Ok(super::OK)
+}
+
+/// The study, after what it needs of the hub was fetched: at the commits that earlier results were made with.
+fn load(arguments: &Arguments, quiet: bool) -> Result<Study> {
+    let (path, reduced) = (&arguments.study, arguments.reduced);
+    let wanted = repositories(path)?;
+    let mut commits = Commits::default();
+    if !wanted.is_empty() {
+        let out = results(arguments, StudySpec::name(path, reduced)?);
+        commits = sweep::commits_of_trials(&out)?;
+        fetch::all(&wanted, &mut commits, quiet)?;
+    }
+    Ok(Study::load(path, reduced, &commits)?)
+}
+
+fn results(arguments: &Arguments, name: String) -> PathBuf {
+    match &arguments.out {
+        Some(out) => out.clone(),
+        None => Path::new("results").join(name),
+    }
 }
 
 /// Builds the tables from what is published, decides, and writes both.

@@ -23,7 +23,8 @@ pub struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    let study = Study::load(&arguments.study, arguments.reduced)?;
+    let commits = sweep::commits(&arguments.out)?;
+    let study = Study::load(&arguments.study, arguments.reduced, &commits)?;
     let Some(trial) = study.trials.iter().find(|t| t.key == arguments.key) else {
         bail!(
             "{}: no trial has the key {}; the study or what it reads changed since the key was made",

@@ -3,6 +3,7 @@ mod crates;
 mod encode;
 mod lookup;
 mod mix;
+mod parquet;
 mod plan;
 mod read;
 mod shard;

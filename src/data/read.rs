@@ -1,5 +1,6 @@
-//! Documents from files: text, source code, JSONL, and unpacked crates.
-use super::{Error, Result, SourceSpec, crates};
+//! Documents from files: text, source code, JSONL, Parquet, unpacked crates, and data sets of the hub.
+use super::{Error, Result, SourceSpec, crates, parquet};
+use crate::checkpoint::hub::Commits;
 use std::{
     fs,
     io::BufRead,
@@ -29,6 +30,16 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
     if !spec.crates.is_empty() {
         return crates::files(spec);
     }
+    if let Some((repo, wanted)) = spec.repository()? {
+        let snapshot = repo.cached(&wanted, &Commits::default());
+        let snapshot = snapshot.map_err(|e| spec.error(e.to_string()))?;
+        let pattern = spec.files.as_deref().unwrap_or_default();
+        let file = |name: &String| File {
+            id: name_behind(pattern, Path::new(name)),
+            path: snapshot.folder.join(name),
+        };
+        return Ok(snapshot.files.iter().map(file).collect());
+    }
     let mut all = Vec::new();
     for pattern in &spec.paths {
         let expanded = match shellexpand::env(pattern) {
@@ -45,11 +56,6 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
             Ok(matches) => matches,
             Err(e) => return spec.wrong(format!("glob {pattern:?}: {e}")),
         };
-        // The part before the first wildcard differs between machines: names begin behind it.
-        let root = Path::new(expanded.as_ref())
-            .components()
-            .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))
-            .collect::<PathBuf>();
         let mut found = Vec::new();
         for path in matches {
             let path = path.map_err(|e| Error::File {
@@ -57,16 +63,8 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
                 what: e.error().to_string(),
             })?;
             if path.is_file() {
-                let name = path.strip_prefix(&root).unwrap_or(&path);
-                let name = match name.as_os_str().is_empty() {
-                    true => path
-                        .file_name()
-                        .unwrap_or_default()
-                        .to_string_lossy()
-                        .into_owned(),
-                    false => name.display().to_string(),
-                };
-                found.push(File { id: name, path });
+                let id = name_behind(&expanded, &path);
+                found.push(File { id, path });
             }
         }
         if found.is_empty() {
@@ -78,43 +76,53 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
     Ok(all)
 }
 
+/// A file's name for a document: what is before the pattern's first wildcard differs between machines, so it begins
+/// behind that.
+fn name_behind(pattern: &str, path: &Path) -> String {
+    let root = Path::new(pattern)
+        .components()
+        .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+        .collect::<PathBuf>();
+    let name = path.strip_prefix(&root).unwrap_or(path);
+    match name.as_os_str().is_empty() {
+        true => path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        false => name.display().to_string(),
+    }
+}
+
 /// All documents of a source of files or crates, in the order of their names. A file that is not UTF-8
 /// is left out, and a line says so.
 ///
 /// # Errors
 /// When files cannot be read, a JSONL line has no text, or nothing is left.
 pub fn documents(spec: &SourceSpec) -> Result<Vec<Document>> {
-    let mut all = Vec::new();
+    let mut taken = Taken {
+        spec,
+        documents: Vec::new(),
+        bytes: 0,
+    };
     let mut skipped = Vec::new();
-    let mut bytes = 0;
     for file in files(spec)? {
-        if spec.max_bytes.is_some_and(|max| bytes >= max) {
+        if taken.is_full() {
             break;
         }
-        let failed = |e: std::io::Error| Error::File {
-            path: file.path.display().to_string(),
-            what: e.to_string(),
-        };
-        let found = if file.path.extension().is_some_and(|e| e == "jsonl") {
-            jsonl(spec, &file)?
-        } else {
-            match String::from_utf8(fs::read(&file.path).map_err(failed)?) {
-                Ok(text) => vec![Document {
-                    id: file.id.clone(),
-                    text: crates::part_of(spec, &file.path, text),
-                }],
-                Err(_) => {
-                    skipped.push(file.id.clone());
-                    Vec::new()
+        match file.path.extension().and_then(|e| e.to_str()) {
+            Some("jsonl") => jsonl(spec, &file, &mut taken)?,
+            Some("parquet") => parquet::each(spec, &file, &mut |document| taken.take(document))?,
+            _ => match String::from_utf8(fs::read(&file.path).map_err(|e| Error::File {
+                path: file.path.display().to_string(),
+                what: e.to_string(),
+            })?) {
+                Ok(text) => {
+                    let text = crates::part_of(spec, &file.path, text);
+                    taken.take(Document { id: file.id, text });
                 }
-            }
-        };
-        for document in found {
-            let long_enough = document.text.chars().count() >= spec.min_chars.max(1);
-            if long_enough && spec.max_bytes.is_none_or(|max| bytes < max) {
-                bytes += document.text.len();
-                all.push(document);
-            }
+                Err(_) => skipped.push(file.id),
+            },
         }
     }
     if !skipped.is_empty() {
@@ -124,22 +132,44 @@ pub fn documents(spec: &SourceSpec) -> Result<Vec<Document>> {
             skipped.join(", ")
         );
     }
-    if all.is_empty() {
+    if taken.documents.is_empty() {
         let least = spec.min_chars.max(1);
         return spec.wrong(format!(
             "an empty document set: no document has {least} characters or more"
         ));
     }
-    Ok(all)
+    Ok(taken.documents)
 }
 
-fn jsonl(spec: &SourceSpec, file: &File) -> Result<Vec<Document>> {
+/// The documents of a source so far.
+struct Taken<'a> {
+    spec: &'a SourceSpec,
+    documents: Vec<Document>,
+    bytes: usize,
+}
+
+impl Taken<'_> {
+    /// Takes a document if it is long enough and there is room for it; false when there is room for no more.
+    fn take(&mut self, document: Document) -> bool {
+        let long_enough = document.text.chars().count() >= self.spec.min_chars.max(1);
+        if long_enough && !self.is_full() {
+            self.bytes += document.text.len();
+            self.documents.push(document);
+        }
+        !self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.spec.max_bytes.is_some_and(|max| self.bytes >= max)
+    }
+}
+
+fn jsonl(spec: &SourceSpec, file: &File, taken: &mut Taken) -> Result<()> {
     let at = |line: usize, what: String| Error::File {
         path: format!("{}:{line}", file.path.display()),
         what,
     };
     let opened = fs::File::open(&file.path).map_err(|e| at(0, e.to_string()))?;
-    let mut found = Vec::new();
     for (i, line) in std::io::BufReader::new(opened).lines().enumerate() {
         let line = line.map_err(|e| at(i + 1, e.to_string()))?;
         if line.trim().is_empty() {
@@ -153,12 +183,15 @@ fn jsonl(spec: &SourceSpec, file: &File) -> Result<Vec<Document>> {
                 format!("no text field {:?}; name one with `field`", spec.field),
             ));
         };
-        found.push(Document {
+        let wants_more = taken.take(Document {
             id: format!("{}:{}", file.id, i + 1),
             text: text.to_string(),
         });
+        if !wants_more {
+            break;
+        }
     }
-    Ok(found)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a study says about a data source.
 use super::{Document, Error, Result, read, synthetic};
+use crate::checkpoint::hub::{Kind, Repo, Wanted};
 use serde::{Deserialize, Serialize};
 
 /// One `[[data]]` table: files, crates, or a generator of documents.
@@ -11,7 +12,16 @@ pub struct SourceSpec {
     /// Files and globs of text, source code or JSONL; `${VARIABLE}` is replaced by the environment's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// The field of a JSONL line that holds the text.
+    /// A data set of the hub, `org/name`, in the place of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// Its branch, tag or commit; `main` unless said. In a trial, the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Which files of it, as a glob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+    /// The field of a JSONL line, or the column of a Parquet file, that holds the text.
     #[serde(default = "text_field")]
     pub field: String,
     /// Crates as cargo unpacked them, as NAME-VERSION.
@@ -79,10 +89,35 @@ pub enum Generator {
 
 impl SourceSpec {
     pub(super) fn wrong<T>(&self, what: impl Into<String>) -> Result<T> {
-        Err(Error::Source {
+        Err(self.error(what))
+    }
+
+    /// An error that names this source.
+    pub fn error(&self, what: impl Into<String>) -> Error {
+        Error::Source {
             source_name: self.name.clone(),
             what: what.into(),
-        })
+        }
+    }
+
+    /// The repository of the hub, and what is needed of it.
+    ///
+    /// # Errors
+    /// When `revision` or `files` are said without `hub`, or `hub` without `files`.
+    pub fn repository(&self) -> Result<Option<(Repo, Wanted)>> {
+        let Some(id) = &self.hub else {
+            return match (&self.revision, &self.files) {
+                (None, None) => Ok(None),
+                _ => self.wrong("says `revision` or `files` without `hub`, to which they belong"),
+            };
+        };
+        let Some(files) = &self.files else {
+            return self
+                .wrong("says `hub` without `files`; give files = \"data/*.parquet\" or such");
+        };
+        let repo = Repo::new(Kind::Dataset, id, self.revision.as_deref());
+        let repo = repo.map_err(|e| self.error(e.to_string()))?;
+        Ok(Some((repo, Wanted::Files(vec![files.clone()]))))
     }
 
     /// Checks what the table says, without reading documents.
@@ -90,15 +125,23 @@ impl SourceSpec {
     /// # Errors
     /// One line that names the source and what is wrong.
     pub fn check(&self) -> Result<()> {
+        self.repository()?;
         let kinds = [
             !self.paths.is_empty(),
+            self.hub.is_some(),
             !self.crates.is_empty(),
             self.generator.is_some(),
         ];
         match kinds.iter().filter(|k| **k).count() {
-            0 => return self.wrong("says no `paths`, `crates` or `generator`; give one of them"),
+            0 => {
+                return self
+                    .wrong("says no `paths`, `hub`, `crates` or `generator`; give one of them");
+            }
             1 => {}
-            _ => return self.wrong("says more than one of `paths`, `crates` and `generator`"),
+            _ => {
+                return self
+                    .wrong("says more than one of `paths`, `hub`, `crates` and `generator`");
+            }
         }
         if !self.crates.is_empty() && self.part.is_none() {
             return self.wrong("says `crates` without `part`; give part = \"prose\" or \"code\"");

@@ -14,6 +14,15 @@ pub struct SuiteSpec {
 }
 
 impl SuiteSpec {
+    /// The held-out texts of all tasks.
+    pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut SourceSpec> {
+        self.task.iter_mut().flat_map(|task| match task {
+            TaskSpec::Passkey(_) => &mut [][..],
+            TaskSpec::LongLoss(spec) => &mut spec.sources,
+            TaskSpec::Completion(spec) => &mut spec.sources,
+        })
+    }
+
     /// The scores over all depths and positions that the suite gives, as a decision names them:
     /// `task.metric`, and `task.length.metric` where a task has several lengths.
     pub fn score_names(&self) -> Vec<String> {

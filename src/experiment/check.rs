@@ -42,9 +42,12 @@ pub(super) fn arm(
         data::check_sources(&arm.data).map_err(|e| data_error(&arm.data, &e))?;
     }
     if checked.insert(json!(arm.base).to_string()) {
-        arm.base.check().map_err(|e| format!("base.path: {e}"))?;
+        arm.base
+            .check()
+            .map_err(|e| format!("{}: {e}", arm.base.key()))?;
     }
-    let config = arm.base.config().map_err(|e| format!("base.path: {e}"))?;
+    let config = arm.base.config();
+    let config = config.map_err(|e| format!("{}: {e}", arm.base.key()))?;
     ropes(&arm.stage, &config).map_err(|(i, e)| {
         let what = match e {
             model::Error::Rope(what) => what,
@@ -122,7 +125,7 @@ impl Study {
                     .places
                     .error_named(format!("{what} (in arm {})", trial.arm)),
             };
-            let from_base = |e| wrong(format!("base.path: {e}"));
+            let from_base = |e| wrong(format!("{}: {e}", spec.base.key()));
             let config = spec.base.config().map_err(from_base)?;
             let tokenizer = spec.base.tokenizer().map_err(from_base)?;
             let data = json!([spec.base, spec.data, spec.mix, spec.stage]).to_string();

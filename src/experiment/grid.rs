@@ -1,5 +1,5 @@
 //! The grid that the axes span: every combination of their values.
-use super::{AxisSpec, Error, Result, place::Places};
+use super::{AxisSpec, Error, Result, place::Places, study::ArmSpec};
 use std::collections::BTreeSet;
 use toml::Table;
 
@@ -36,6 +36,15 @@ impl Arm {
             }
             None => places.error_named(what),
         }
+    }
+
+    /// What the arm says.
+    ///
+    /// # Errors
+    /// When its table does not say an arm.
+    pub fn said(&self, axes: &[AxisSpec], places: &Places) -> Result<ArmSpec> {
+        let said = self.table.clone().try_into();
+        said.map_err(|e| self.explain(axes, places, &e))
     }
 
     /// What serde says against the arm's table, as an error of its axes if they are to blame.

@@ -56,7 +56,7 @@ impl Contents {
     }
 
     fn base(&mut self, base: &BaseSpec) -> Result<String, Failure> {
-        let name = format!("base {}", base.path);
+        let name = format!("base {}", base.name());
         self.hash(name, &json!(base), || base.content_hash())
             .map_err(|e| Failure::Base(Box::new(e)))
     }

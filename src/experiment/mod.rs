@@ -9,6 +9,7 @@ mod cost;
 mod grid;
 mod identity;
 mod place;
+mod repositories;
 mod study;
 #[cfg(test)]
 mod testing;
@@ -20,6 +21,7 @@ pub use axis::AxisSpec;
 pub use check::{plan, ropes};
 pub use cost::{Cost, Speed, training_bytes};
 pub use identity::ENGINE_FORMAT;
+pub use repositories::repositories;
 pub use study::{EvalsSpec, Study, StudySpec};
 pub use trial::{Trial, TrialSpec};
 

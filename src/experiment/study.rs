@@ -4,10 +4,11 @@ use super::{
     grid::{Arm, arms, join},
     identity::{Contents, Failure},
     place::Places,
+    repositories::{settle_base, settle_source},
     trial::reduce,
 };
 use crate::{
-    checkpoint::BaseSpec,
+    checkpoint::{BaseSpec, hub::Commits},
     data::{self, MixSpec, SourceSpec},
     evals::SuiteSpec,
     ops::Env,
@@ -64,6 +65,39 @@ pub(super) struct ArmSpec {
     pub evals: EvalsSpec,
 }
 
+impl StudySpec {
+    /// The name of the study in this file, which says whether it is reduced.
+    pub fn name(path: &Path, reduced: bool) -> Result<String> {
+        Ok(named(&Read::file(path)?.spec.name, reduced))
+    }
+}
+
+/// A study's file, read.
+pub(super) struct Read {
+    pub spec: StudySpec,
+    pub table: toml::Table,
+    pub places: Places,
+}
+
+impl Read {
+    pub fn file(path: &Path) -> Result<Self> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| Error {
+            place: file.clone(),
+            what: format!("cannot be read: {e}"),
+        })?;
+        let places = Places::new(&file, &text);
+        let spec: StudySpec = toml::from_str(&text).map_err(|e| places.explain(&e))?;
+        let table: toml::Table = toml::from_str(&text).map_err(|e| places.explain(&e))?;
+        check_head(&spec, &places)?;
+        Ok(Read {
+            spec,
+            table,
+            places,
+        })
+    }
+}
+
 /// A study that was read and checked, with its trials.
 #[derive(Debug)]
 pub struct Study {
@@ -76,6 +110,8 @@ pub struct Study {
     pub contents: BTreeMap<String, String>,
     /// The suites by their files, as they run.
     pub suites: BTreeMap<String, SuiteSpec>,
+    /// What the revisions of the hub's repositories stand for.
+    pub commits: Commits,
     /// What computes: part of every trial's identity.
     pub backend: String,
     pub(super) places: Places,
@@ -85,24 +121,24 @@ impl Study {
     /// Reads and checks a study and makes its trials; `reduced` takes one seed, a tenth of the tokens and
     /// of the items. Documents are read, but nothing is tokenised yet (see [`Study::prepare`]).
     ///
+    /// What the study needs of the hub must be in the cache; `commits` says which commits are meant where that
+    /// is settled, by earlier results.
+    ///
     /// # Errors
     /// One line with file and line, what is wrong and what to do.
-    pub fn load(path: &Path, reduced: bool) -> Result<Self> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| Error {
-            place: file.clone(),
-            what: format!("cannot be read: {e}"),
-        })?;
-        let places = Places::new(&file, &text);
-        let spec: StudySpec = toml::from_str(&text).map_err(|e| places.explain(&e))?;
-        let table: toml::Table = toml::from_str(&text).map_err(|e| places.explain(&e))?;
-        check_head(&spec, &places)?;
+    pub fn load(path: &Path, reduced: bool, commits: &Commits) -> Result<Self> {
+        let Read {
+            spec,
+            table,
+            places,
+        } = Read::file(path)?;
         let mut study = Study {
             spec,
             reduced,
             trials: Vec::new(),
             contents: BTreeMap::new(),
             suites: BTreeMap::new(),
+            commits: commits.clone(),
             backend: Env::cpu().backend(),
             places,
         };
@@ -140,10 +176,7 @@ impl Study {
 
     /// The study's name, which says whether it is reduced.
     pub fn name(&self) -> String {
-        match self.reduced {
-            true => format!("{}-reduced", self.spec.name),
-            false => self.spec.name.clone(),
-        }
+        named(&self.spec.name, self.reduced)
     }
 
     fn add_trials(&mut self, arms: &[Arm]) -> Result<()> {
@@ -153,15 +186,24 @@ impl Study {
         let mut contents = Contents::default();
         let (mut bases, mut trained): (Vec<Trial>, Vec<Trial>) = (Vec::new(), Vec::new());
         for arm in arms {
-            let said: std::result::Result<ArmSpec, _> = arm.table.clone().try_into();
-            let mut said = said.map_err(|e| arm.explain(&axes, &self.places, &e))?;
+            let mut said = arm.said(&axes, &self.places)?;
             let wrong = |what: String| arm.error(&axes, &self.places, what);
+            settle_base(&mut said.base, &mut self.commits)
+                .map_err(|e| wrong(format!("{}: {e}", said.base.key())))?;
+            for i in 0..said.data.len() {
+                settle_source(&mut said.data[i], &mut self.commits)
+                    .map_err(|e| wrong(data_error(&said.data, &e)))?;
+            }
             check::arm(&said, &mut checked).map_err(wrong)?;
             if !suites.contains_key(&said.evals.suite) {
                 let suite = SuiteSpec::read(Path::new(&said.evals.suite));
                 let mut suite = suite.map_err(|e| wrong(format!("evals.suite: {e}")))?;
                 if self.reduced {
                     suite = suite.reduced();
+                }
+                for source in suite.sources_mut() {
+                    settle_source(source, &mut self.commits)
+                        .map_err(|e| wrong(format!("evals.suite: {e}")))?;
                 }
                 suites.insert(said.evals.suite.clone(), suite);
             }
@@ -247,6 +289,14 @@ impl Study {
         self.contents = contents.named();
         self.suites = suites;
         Ok(())
+    }
+}
+
+/// A study's name, which says whether it is reduced.
+fn named(name: &str, reduced: bool) -> String {
+    match reduced {
+        true => format!("{name}-reduced"),
+        false => name.to_string(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The small study of `tests/small` in a folder of its own.
 use super::{Result, Study};
+use crate::checkpoint::hub::Commits;
 use std::{fs, io::Write, path::Path};
 
 /// A copy of the small study; its paths are the copy's.
@@ -46,7 +47,11 @@ impl Folder {
     }
 
     pub fn study(&self, reduced: bool) -> Result<Study> {
-        Study::load(&self.path().join("study.toml"), reduced)
+        Study::load(
+            &self.path().join("study.toml"),
+            reduced,
+            &Commits::default(),
+        )
     }
 
     /// The error of the study, without the folder's path.

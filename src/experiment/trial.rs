@@ -6,6 +6,7 @@ use crate::{
     train::{OptimizerSpec, StageSpec, Tokens},
 };
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// Everything that a trial does. What the base's own evaluation has no use for is empty there.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,6 +54,17 @@ impl TrialSpec {
     /// Tokens that the trial trains on.
     pub fn tokens(&self) -> u64 {
         self.stage.iter().map(StageSpec::trained_tokens).sum()
+    }
+
+    /// What the base, the data and the evaluation take from the hub: `org/name@COMMIT`, in order, each once.
+    pub fn hub(&self) -> Vec<String> {
+        let mut evals = self.evals.clone();
+        let base = self.base.repository().ok().flatten();
+        let sources = self.data.iter().chain(evals.sources_mut().map(|s| &*s));
+        let of_sources = sources.filter_map(|source| source.repository().ok().flatten());
+        let all = base.into_iter().chain(of_sources);
+        let names: BTreeSet<String> = all.map(|(repo, _)| repo.to_string()).collect();
+        names.into_iter().collect()
     }
 
     /// The mix of stage `index`: its own, or the study's.

@@ -26,6 +26,9 @@ pub struct TrialFolder {
 pub struct Published {
     pub key: String,
     pub name: String,
+    /// What it took from the hub, `org/name@COMMIT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hub: Vec<String>,
     /// Tokens that it trained on.
     pub tokens: u64,
     /// Mean loss of the last steps in nats per token; nothing for the base.

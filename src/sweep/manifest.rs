@@ -1,6 +1,9 @@
 //! The results folder and the study that it belongs to.
 use super::{Error, Result, folder::write, io};
-use crate::experiment::{ENGINE_FORMAT, Study};
+use crate::{
+    checkpoint::hub::Commits,
+    experiment::{ENGINE_FORMAT, Study},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -23,6 +26,9 @@ pub struct Manifest {
     pub suites: Table,
     /// Hashes of what its paths hold.
     pub contents: BTreeMap<String, String>,
+    /// What the revisions of the hub's repositories stand for.
+    #[serde(default, skip_serializing_if = "Commits::is_empty")]
+    pub commits: Commits,
     pub trial: Vec<ManifestTrial>,
 }
 
@@ -55,6 +61,7 @@ impl Manifest {
             study: Table::try_from(&study.spec)?,
             suites: Table::try_from(&study.suites)?,
             contents: study.contents.clone(),
+            commits: study.commits.clone(),
             trial: trial.collect(),
         })
     }
@@ -211,7 +218,7 @@ impl ResultsFolder {
         };
         let now = Manifest::of(study).map_err(wrong)?;
         // Without trials the folder binds nobody: tables of a study that was run elsewhere.
-        if path.exists() && self.has_trials() {
+        if path.exists() && has_trials(&self.path) {
             let was = Manifest::read(&self.path)?;
             let differences = was.differences(&now);
             if !differences.is_empty() {
@@ -235,13 +242,32 @@ impl ResultsFolder {
         write(&path, &text)
     }
 
-    fn has_trials(&self) -> bool {
-        fs::read_dir(self.path.join("trials")).is_ok_and(|mut entries| entries.next().is_some())
-    }
-
     /// Where tokenised data is kept.
     pub fn cache(&self) -> PathBuf {
         self.path.join("cache")
+    }
+}
+
+fn has_trials(results: &Path) -> bool {
+    fs::read_dir(results.join("trials")).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// The commits of the hub that a results folder's manifest names; none where there is no manifest.
+///
+/// # Errors
+/// When it is damaged.
+pub fn commits(results: &Path) -> Result<Commits> {
+    match results.join("manifest.toml").exists() {
+        true => Ok(Manifest::read(results)?.commits),
+        false => Ok(Commits::default()),
+    }
+}
+
+/// [`commits`] of a folder that has trials: they stay what they are as long as it has them.
+pub fn commits_of_trials(results: &Path) -> Result<Commits> {
+    match has_trials(results) {
+        true => commits(results),
+        false => Ok(Commits::default()),
     }
 }
 

@@ -27,7 +27,7 @@ mod worker;
 
 pub use folder::{Failure, Published, State, TrialFolder};
 pub use launcher::{Ended, Launch, launch};
-pub use manifest::{Manifest, ManifestTrial, ResultsFolder};
+pub use manifest::{Manifest, ManifestTrial, ResultsFolder, commits, commits_of_trials};
 pub use progress::{Phase, Update};
 pub use tables::tables;
 pub use worker::{BUSY, Outcome, run};

@@ -146,6 +146,7 @@ fn work(
     let mut published = Published {
         key: trial.key.clone(),
         name: trial.name.clone(),
+        hub: trial.spec.hub(),
         tokens: 0,
         final_loss: None,
         losses: Vec::new(),

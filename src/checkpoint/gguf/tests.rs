@@ -109,8 +109,7 @@ fn model() -> Decoder {
 }
 
 fn load(path: &Path) -> Result<crate::checkpoint::Checkpoint> {
-    let path = path.display().to_string();
-    BaseSpec { path, init: None }.load(&Env::cpu())
+    BaseSpec::of_path(path.to_str().unwrap()).load(&Env::cpu())
 }
 
 #[test]
