@@ -17,7 +17,7 @@ use std::{error::Error, path::PathBuf, time::Instant};
 /// Windows of the sliding perplexity: the whole context once, then a stride more each.
 const CONTEXT: usize = 4096;
 const STRIDE: usize = 512;
-const WINDOWS: usize = 8;
+const WINDOWS: usize = 4;
 const PASSKEY: &str =
     "[[task]]\nkind = \"passkey\"\nname = \"passkey\"\nlengths = [2048]\ndepths = 8\nitems = 4\n";
 const PROBLEMS: usize = 20;

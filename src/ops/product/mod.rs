@@ -212,7 +212,7 @@ fn turned_product(out: &Shared, dims: Dims, a: Matrix, b: Matrix) {
         packed.push(buffer);
     }
     let tasks = TASKS * rayon::current_num_threads();
-    let width = cols.div_ceil(tasks).max(LEAST_ROWS).min(COLS * 4);
+    let width = cols.div_ceil(tasks).clamp(LEAST_ROWS, 4 * COLS);
     let width = width.next_multiple_of(KERNELS.rows);
     (0..cols.div_ceil(width)).into_par_iter().for_each(|task| {
         let col = task * width;
