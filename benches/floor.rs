@@ -78,15 +78,16 @@ impl Engine {
         // SAFETY: the library is the user's choice; these symbols have these signatures in every BLAS.
         unsafe {
             let library = Library::open(Some(path), RTLD_NOW | RTLD_LOCAL)?;
-            for name in ["openblas_set_num_threads", "MKL_Set_Num_Threads"] {
-                if let Ok(set) = library.get::<unsafe extern "C" fn(i32)>(name.as_bytes()) {
-                    set(1);
-                }
-            }
+            // MKL takes its threading layer (1: none) before anything else is asked of it.
             if let Ok(set) =
                 library.get::<unsafe extern "C" fn(i32) -> i32>(b"MKL_Set_Threading_Layer")
             {
                 set(1);
+            }
+            for name in ["openblas_set_num_threads", "MKL_Set_Num_Threads"] {
+                if let Ok(set) = library.get::<unsafe extern "C" fn(i32)>(name.as_bytes()) {
+                    set(1);
+                }
             }
             let sgemm = *library.get::<Sgemm>(b"cblas_sgemm")?;
             Ok(Engine::Blas {

@@ -15,7 +15,7 @@ for _ in range(a.runs):
         out = subprocess.run(shlex.split(command), check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
         row.append(json.loads([line for line in out.splitlines() if line.startswith("{")][-1]))
 spread = lambda xs: f"{statistics.median(xs):.3f} ({min(xs):.3f} to {max(xs):.3f})"
-print(f"load before and during: {os.getloadavg()}")
+print(f"load averages afterwards (1, 5, 15 minutes): {os.getloadavg()}")
 for row in rows:
     print(f"{row[0]['peer']}: {a.field} {spread([r[a.field] for r in row])}, peak {statistics.median([r['peak_mib'] for r in row]):.0f} MiB")
 for row in rows[1:]:

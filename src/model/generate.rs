@@ -157,7 +157,7 @@ pub fn log_probs_from(env: &Env, model: &Decoder, ids: &[u32], first: usize) -> 
         let to = (from + chunk).min(inputs);
         let hidden = model.hidden(env, &mut cache, &[0], &ids[from..to], &table)?;
         // The state of token i gives the probabilities of token i + 1.
-        let begin = from.max(first - 1);
+        let begin = from.max(first.saturating_sub(1));
         if begin >= to {
             continue;
         }

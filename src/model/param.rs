@@ -53,9 +53,9 @@ impl Param {
         add: impl FnOnce(Option<Tensor>) -> ops::Result<Tensor>,
     ) -> Result<()> {
         if self.trains {
-            let so_far = self.take_grad();
-            let grad = add(so_far)?;
-            *self.grad.lock().unwrap_or_else(PoisonError::into_inner) = Some(grad);
+            let mut grad = self.grad.lock().unwrap_or_else(PoisonError::into_inner);
+            let so_far = grad.take();
+            *grad = Some(add(so_far)?);
         }
         Ok(())
     }

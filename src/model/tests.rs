@@ -277,6 +277,7 @@ fn generation_does_not_depend_on_the_batch() {
     let env = Env::cpu();
     for rope in [
         "",
+        r#", "model_type": "mistral", "sliding_window": 50"#,
         r#", "rope_scaling": {"type": "dynamic", "factor": 4.0}, "max_position_embeddings": 16"#,
     ] {
         let model = Decoder::init(
@@ -288,8 +289,24 @@ fn generation_does_not_depend_on_the_batch() {
             },
         )
         .unwrap();
-        let prompts = vec![ids(1, 30, 61), ids(2, 7, 61), ids(3, 130, 61)];
+        // Some begin alike, two are the same, and one is the beginning of others.
+        let long = ids(4, 150, 61);
+        let with_end = |n: usize, seed| [&long[..n], &ids(seed, 20, 61)].concat();
+        let prompts = vec![
+            ids(1, 30, 61),
+            ids(2, 7, 61),
+            ids(3, 130, 61),
+            long.clone(),
+            with_end(140, 5),
+            long[..60].to_vec(),
+            with_end(129, 6),
+            long.clone(),
+        ];
         let together = generate::greedy(&env, &model, &prompts, 12, &[5, 9]).unwrap();
+        let with_empty = [vec![Vec::new()], prompts.clone()].concat();
+        let after_empty = generate::greedy(&env, &model, &with_empty, 12, &[5, 9]).unwrap();
+        assert_eq!(after_empty[0], Vec::<u32>::new());
+        assert_eq!(after_empty[1..], together);
         for (prompt, want) in prompts.iter().zip(&together) {
             let alone =
                 generate::greedy(&env, &model, std::slice::from_ref(prompt), 12, &[5, 9]).unwrap();

@@ -1,5 +1,5 @@
 //! Root-mean-square normalisation of token rows: `y = x / sqrt(mean(x²) + eps) · weight`.
-use super::{Env, Result, from_vec, host::written, simd, update, view};
+use super::{Env, Error, Result, from_vec, host::written, simd, update, view};
 use candle_core::Tensor;
 use num_traits::Float;
 use rayon::prelude::*;
@@ -11,6 +11,7 @@ const ROWS: usize = 64;
 ///
 /// The backward needs `x` alone: the row's scale is cheaper to make again than to keep.
 pub fn forward(env: &Env, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    check(x, weight)?;
     let (xs, w) = (view::<f32>(x)?, view::<f32>(weight)?);
     let (w, dim) = (&*w, w.len());
     // SAFETY: every row is written.
@@ -36,6 +37,16 @@ pub fn forward(env: &Env, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tenso
     from_vec(y, x.dims(), env)
 }
 
+fn check(x: &Tensor, weight: &Tensor) -> Result<()> {
+    if weight.dims().len() == 1 && x.dims().last() == weight.dims().last() {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op: "rms_norm",
+        what: format!("{:?} by a weight of {:?}", x.dims(), weight.dims()),
+    })
+}
+
 #[inline(always)]
 fn row_scale(x: &[f32], eps: f64) -> f32 {
     let mean = simd::dot(x, x) / x.len() as f32;
@@ -52,6 +63,8 @@ pub fn backward(
     weight_grad: Option<&Tensor>,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
+    check(x, weight)?;
+    check(&dy, weight)?;
     let (xs, w) = (view::<f32>(x)?, view::<f32>(weight)?);
     let residual = residual.map(view::<f32>).transpose()?;
     let (w, dim) = (&*w, w.len());

@@ -1,5 +1,5 @@
 //! The gated activation `silu(gate) · up`, with `silu(x) = x / (1 + e^-x)`.
-use super::{Env, Result, from_vec, host::written, simd, update, view};
+use super::{Env, Error, Result, from_vec, host::written, simd, update, view};
 use candle_core::Tensor;
 use num_traits::Float;
 use rayon::prelude::*;
@@ -9,6 +9,7 @@ const CHUNK: usize = 16 * 1024;
 
 /// `silu(gate) · up`, element by element; all of one shape.
 pub fn forward(env: &Env, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    same_shape(gate, up)?;
     let (g, u) = (view::<f32>(gate)?, view::<f32>(up)?);
     // SAFETY: every chunk is written.
     let y = unsafe {
@@ -33,6 +34,8 @@ pub fn forward(env: &Env, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// Turns `dy` into the output of [`forward`], which what comes next needs again, and `gate` and `up` into
 /// their gradients, all in place and in one pass.
 pub fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<()> {
+    same_shape(gate, up)?;
+    same_shape(gate, dy)?;
     let (mut second, mut third) = (Ok(()), Ok(()));
     update(dy, |d| {
         second = update(gate, |g| {
@@ -49,6 +52,16 @@ pub fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<()> {
         });
     })?;
     second.and(third)
+}
+
+fn same_shape(a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.dims() == b.dims() {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op: "swiglu",
+        what: format!("{:?} and {:?}", a.dims(), b.dims()),
+    })
 }
 
 #[inline(always)]

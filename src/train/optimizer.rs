@@ -28,7 +28,7 @@ impl Optimizer {
         })
     }
 
-    /// Moves the weights by their gradients times `grad_scale`, and sets the gradients to zero.
+    /// Moves the weights by their gradients times `grad_scale`, and takes the gradients away.
     pub fn step(
         &mut self,
         model: &Decoder,

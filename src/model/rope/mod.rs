@@ -77,8 +77,8 @@ impl Rope {
         }
     }
 
-    /// Whether the frequencies change with the length of the sequence; keys then have to be cached
-    /// before they are turned.
+    /// Whether the frequencies change with the length of the sequence; a cache's row then has to be read again
+    /// when they do.
     pub fn depends_on_length(&self) -> bool {
         matches!(
             self.scaling,

@@ -41,6 +41,18 @@ pub fn backward(
     }
     let (qs, ks, vs) = (view::<f32>(q)?, view::<f32>(k)?, view::<f32>(v)?);
     let (ds, os, lses) = (view::<f32>(d_out)?, view::<f32>(o)?, view::<f32>(lse)?);
+    if ds.len() != qs.len() || os.len() != qs.len() || lses.len() * s.head_dim != qs.len() {
+        return Err(Error::Shape {
+            op: "attention",
+            what: format!(
+                "q {:?}, o {:?} with gradient {:?}, lse {:?}",
+                q.dims(),
+                o.dims(),
+                d_out.dims(),
+                lse.dims()
+            ),
+        });
+    }
     let (packed_k, packed_v) = (pack_keys(&ks, s, spec), pack_keys(&vs, s, spec));
     let along = row_products(&ds, &os, s.head_dim);
     let mut dq = vec![0f32; qs.len()];
@@ -72,13 +84,12 @@ pub fn backward(
     let (down, across) = (s.queries.div_ceil(TILE), s.keys.div_ceil(TILE));
     // Many heads: each is one task and keeps its tiles in the cache.
     let alone = heads >= 4 * rayon::current_num_threads();
-    let block = if alone {
-        down.max(across)
-    } else {
-        down.max(across).div_ceil(BLOCKS)
+    let block = match down.max(across).max(1) {
+        tiles if alone => tiles,
+        tiles => tiles.div_ceil(BLOCKS),
     };
     let (blocks_down, blocks_across) = (down.div_ceil(block), across.div_ceil(block));
-    for wave in 0..blocks_down + blocks_across - 1 {
+    for wave in 0..(blocks_down + blocks_across).saturating_sub(1) {
         let first = (wave + 1).saturating_sub(blocks_across);
         let tasks = (wave + 1).min(blocks_down) - first;
         (0..tasks * heads).into_par_iter().for_each(|task| {
@@ -145,9 +156,9 @@ struct Backward<'a> {
     packed_k: &'a [f32],
     packed_v: &'a [f32],
     visible: &'a [Vec<(usize, usize)>],
-    dq: Shared,
-    dk: Shared,
-    dv: Shared,
+    dq: Shared<'a>,
+    dk: Shared<'a>,
+    dv: Shared<'a>,
 }
 
 impl Backward<'_> {
@@ -198,6 +209,10 @@ impl Backward<'_> {
 
         strips(seen, |row, seen| {
             let Some(union) = Seen::union(seen) else {
+                // Keys that rows before and after see are multiplied with these rows, too.
+                let rows = row * STRIDE..(row + seen.len()) * STRIDE;
+                p[rows.clone()].fill(0.0);
+                ds[rows].fill(0.0);
                 return;
             };
             let span = Span {
@@ -208,7 +223,8 @@ impl Backward<'_> {
             let n = seen.len();
             // SAFETY: `p` and `ds` have these rows.
             unsafe {
-                let (p, ds) = (&mut p[row * STRIDE], &mut ds[row * STRIDE]);
+                let at = row * STRIDE;
+                let (p, ds) = (p[at..].as_mut_ptr(), ds[at..].as_mut_ptr());
                 multiply(p, STRIDE, query.from(row).groups(n), keys, span, false);
                 multiply(ds, STRIDE, d_out.from(row).groups(n), values, span, false);
             }

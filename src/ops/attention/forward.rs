@@ -1,6 +1,6 @@
 //! The forward in tiles of 128 × 128. A tile's sums have fixed places, so that a query's result depends
-//! neither on the queries beside it nor on how a prompt was cut into chunks: a key that a query does not
-//! see changes nothing, to the bit.
+//! neither on the queries beside it nor on how a prompt was cut into chunks: a (finite) key that a query
+//! does not see changes nothing, to the bit.
 use super::layout::{HeadRows, STRIP, Seen, TILE, key_range, shape_of};
 use super::{Shape, Spec};
 use crate::ops::{
@@ -135,8 +135,8 @@ struct Forward<'a> {
     v: &'a [f32],
     packed: &'a [f32],
     few: bool,
-    o: Shared,
-    lse: Shared,
+    o: Shared<'a>,
+    lse: Shared<'a>,
 }
 
 /// The running softmax of one row.
@@ -223,7 +223,16 @@ impl Forward<'_> {
                     };
                     let query = query.from(row).groups(seen.len());
                     // SAFETY: `scores` has these rows.
-                    unsafe { multiply(&mut scores[row * TILE], TILE, query, keys, span, false) };
+                    unsafe {
+                        multiply(
+                            scores[row * TILE..].as_mut_ptr(),
+                            TILE,
+                            query,
+                            keys,
+                            span,
+                            false,
+                        )
+                    };
                 });
             }
             let value = HeadRows::new(self.v, layout, [key_row, key0, kv]).panels(width, values);
@@ -248,7 +257,7 @@ impl Forward<'_> {
                     depth: end,
                 };
                 // SAFETY: `acc` has these rows.
-                unsafe { multiply(&mut acc[row * dim], dim, p, value, span, true) };
+                unsafe { multiply(acc[row * dim..].as_mut_ptr(), dim, p, value, span, true) };
             });
         }
         for (r, &Running { top, total }) in running.iter().enumerate() {
@@ -256,7 +265,8 @@ impl Forward<'_> {
             let place = token * s.heads + head + r / queries;
             // SAFETY: these rows of these heads belong to this task.
             let (out, lse) = unsafe { (self.o.slice(place * dim, dim), self.lse.slice(place, 1)) };
-            let norm = 1.0 / total;
+            // A query that sees no key has an output of zeros.
+            let norm = if total == 0.0 { 0.0 } else { 1.0 / total };
             for (o, a) in out.iter_mut().zip(&acc[r * dim..(r + 1) * dim]) {
                 *o = a * norm;
             }

@@ -168,3 +168,121 @@ fn a_query_does_not_depend_on_chunks_or_capacity() -> Result<()> {
     }
     Ok(())
 }
+
+/// A few queries of grouped heads over rows of a cache give what the same queries give among many, with a
+/// window, documents and a head dimension that no vector divides.
+#[test]
+fn a_few_queries_over_rows_of_a_cache_are_as_among_many() -> Result<()> {
+    let env = Env::cpu();
+    let (tokens, heads, kv_heads, dim, rows) = (290, 6, 2, 20, 3);
+    let q = normal(1, tokens * heads * dim);
+    let k = normal(2, rows * tokens * kv_heads * dim);
+    let v = normal(3, k.len());
+    let cache_shape = [rows, tokens, kv_heads, dim];
+    let (kt, vt) = (
+        from_vec(k.clone(), &cache_shape, &env)?,
+        from_vec(v, &cache_shape, &env)?,
+    );
+    let docs = starts(&[100, 33], tokens);
+    let run = |from: usize, n: usize, key_row: usize| -> Result<(Vec<f32>, Vec<f32>)> {
+        let part = q[from * heads * dim..(from + n) * heads * dim].to_vec();
+        let q = from_vec(part, &[1, n, heads, dim], &env)?;
+        let spec = Spec {
+            scale: 0.3,
+            offsets: &[from],
+            window: Some(150),
+            doc_starts: Some(&docs[from..from + n]),
+            key_rows: Some(&[key_row]),
+        };
+        let (o, lse) = forward(&env, &q, &kt, &vt, &spec)?;
+        Ok((to_vec(&o)?, to_vec(&lse)?))
+    };
+    for key_row in 0..rows {
+        let (o, lse) = run(0, tokens, key_row)?;
+        for (from, n) in [(0, 1), (5, 12), (99, 3), (127, 2), (250, 7), (289, 1)] {
+            let (few_o, few_lse) = run(from, n, key_row)?;
+            assert_eq!(few_o, o[from * heads * dim..(from + n) * heads * dim]);
+            assert_eq!(few_lse, lse[from * heads..(from + n) * heads]);
+        }
+    }
+    assert_ne!(run(200, 1, 0)?, run(200, 1, 2)?);
+    Ok(())
+}
+
+/// Whole strips of queries that see no key of a tile, between others that do, and queries that see none at all.
+#[test]
+fn queries_that_see_nothing_have_no_output_and_no_gradient() -> Result<()> {
+    let env = Env::cpu();
+    let (tokens, dim) = (200, 8);
+    let shape = Shape {
+        batch: 1,
+        queries: tokens,
+        keys: tokens,
+        heads: 1,
+        kv_heads: 1,
+        head_dim: dim,
+    };
+    // Documents that begin after their own tokens: nothing is left to see.
+    let blind = |i: usize| (50..100).contains(&i);
+    let docs: Vec<u32> = (0..tokens)
+        .map(|i| if blind(i) { 199 } else { 0 })
+        .collect();
+    let spec = Spec {
+        scale: 0.5,
+        offsets: &[0],
+        window: None,
+        doc_starts: Some(&docs),
+        key_rows: None,
+    };
+    let [q, k, v, d] = [1, 2, 3, 4].map(|seed| normal(seed, tokens * dim));
+    let [qt, kt, vt, dt] =
+        [&q, &k, &v, &d].map(|x| from_vec(x.clone(), &[1, tokens, 1, dim], &env).unwrap());
+    let (o, lse) = forward(&env, &qt, &kt, &vt, &spec)?;
+    let o_values = to_vec::<f32>(&o)?;
+    for i in 50..100 {
+        assert!(o_values[i * dim..(i + 1) * dim].iter().all(|&x| x == 0.0));
+    }
+    // Fill the scratch of this thread with another call's numbers first.
+    backward(&env, &qt, [&kt, &vt, &qt], (&o, &lse), &spec)?;
+    let (dq, dk, dv) = backward(&env, &dt, [&qt, &kt, &vt], (&o, &lse), &spec)?;
+    let (wq, wk, wv) = (wide(&q), wide(&k), wide(&v));
+    // The plain backward divides by the sum of no weights: give it nothing to divide there.
+    let seeing: Vec<f64> = wide(&d)
+        .iter()
+        .enumerate()
+        .map(|(i, &x)| if blind(i / dim) { 0.0 } else { x })
+        .collect();
+    let (want_dq, want_dk, want_dv) = plain::backward(&seeing, [&wq, &wk, &wv], shape, &spec);
+    for (got, want) in [(dq, want_dq), (dk, want_dk), (dv, want_dv)] {
+        assert!(norm_error(&to_vec(&got)?, &want) < 1e-5);
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_do_not_depend_on_the_number_of_threads() -> Result<()> {
+    let env = Env::cpu();
+    let shape = [1, 700, 2, 16];
+    let [q, k, v, d] =
+        [1, 2, 3, 4].map(|seed| from_vec(normal(seed, 700 * 32), &shape, &env).unwrap());
+    let spec = Spec {
+        scale: 0.25,
+        offsets: &[0],
+        window: None,
+        doc_starts: None,
+        key_rows: None,
+    };
+    let run = |threads: usize| -> Result<[Vec<f32>; 3]> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("a pool").install(|| {
+            let (o, lse) = forward(&env, &q, &k, &v, &spec)?;
+            let (dq, dk, dv) = backward(&env, &d, [&q, &k, &v], (&o, &lse), &spec)?;
+            Ok([to_vec(&dq)?, to_vec(&dk)?, to_vec(&dv)?])
+        })
+    };
+    let one = run(1)?;
+    for threads in [2, 3, 8] {
+        assert_eq!(run(threads)?, one, "{threads} threads");
+    }
+    Ok(())
+}

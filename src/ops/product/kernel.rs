@@ -1,6 +1,6 @@
 //! The inner loops of a product: the `gemm` crate's register kernels, called over panels that we lay out.
 //!
-//! Every element is one chain of fused multiply-adds along the depth, and is then added to what was
+//! Every element is one chain of multiply-adds along the depth (fused, but for the kernels without vectors), and is then added to what was
 //! there. A kernel for fewer rows or columns keeps that order, so that an element does not depend on how
 //! many others are made beside it.
 use super::transpose::transpose;

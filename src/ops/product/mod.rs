@@ -1,7 +1,7 @@
 //! Matrix products: our own split over rayon and the cache, around the `gemm` crate's register kernels.
 //!
 //! An element of the result is the same whatever the number of rows beside it, the thread count and the
-//! split: it is a chain of fused multiply-adds over [`DEPTH`] steps, and these chains are added up in
+//! split: it is a chain of multiply-adds (fused where the machine can) over [`DEPTH`] steps, and these chains are added up in
 //! order.
 pub mod kernel;
 mod transpose;
@@ -9,7 +9,7 @@ mod transpose;
 use super::host::written;
 use kernel::{Groups, KERNELS, Panels, Span, multiply};
 use rayon::prelude::*;
-use std::cell::RefCell;
+use std::{cell::RefCell, marker::PhantomData, mem::MaybeUninit};
 
 /// Length of one chain of multiply-adds.
 const DEPTH: usize = 512;
@@ -17,6 +17,8 @@ const DEPTH: usize = 512;
 const COLS: usize = 256;
 /// Rows of one task, at least: what packing costs is shared by them.
 const LEAST_ROWS: usize = 96;
+/// And at most: the left matrix may be packed, too.
+const MOST_ROWS: usize = 4096;
 /// Up to so many rows the right matrix of a linear layer is read where it lies.
 const FEW_ROWS: usize = 128;
 /// Elements of a right matrix that is packed once for all tasks, at most.
@@ -72,36 +74,53 @@ pub struct Dims {
 }
 
 /// A buffer that tasks on several threads write to, each to elements of its own.
-pub struct Shared(*mut f32, usize);
+pub struct Shared<'a> {
+    start: *mut f32,
+    len: usize,
+    buffer: PhantomData<&'a mut [f32]>,
+}
 // SAFETY: whoever writes through the pointer vouches that nobody else uses those elements.
-unsafe impl Send for Shared {}
-unsafe impl Sync for Shared {}
+unsafe impl Send for Shared<'_> {}
+unsafe impl Sync for Shared<'_> {}
 
-impl Shared {
-    /// All of `buffer`, whose borrow must last as long as this is used.
-    pub fn new(buffer: &mut [f32]) -> Self {
-        Shared(buffer.as_mut_ptr(), buffer.len())
+impl<'a> Shared<'a> {
+    /// All of `buffer`.
+    pub fn new(buffer: &'a mut [f32]) -> Self {
+        Shared {
+            start: buffer.as_mut_ptr(),
+            len: buffer.len(),
+            buffer: PhantomData,
+        }
+    }
+
+    /// All of `buffer`, of which no element may be read before it is written.
+    fn unwritten(buffer: &'a mut [MaybeUninit<f32>]) -> Self {
+        Shared {
+            start: buffer.as_mut_ptr().cast(),
+            len: buffer.len(),
+            buffer: PhantomData,
+        }
     }
 
     /// The place of element `offset`.
     pub fn at(&self, offset: usize) -> *mut f32 {
-        assert!(offset <= self.1);
+        assert!(offset <= self.len);
         // SAFETY: inside the buffer.
-        unsafe { self.0.add(offset) }
+        unsafe { self.start.add(offset) }
     }
 
     /// Elements `from` up to `from + len`.
     ///
     /// # Safety
-    /// Nobody else may use them while the slice lives.
+    /// Nobody else may use them while the slice lives, and all must have been written.
     #[expect(
         clippy::mut_from_ref,
         reason = "elements of one task, as the caller vouches"
     )]
     pub unsafe fn slice(&self, from: usize, len: usize) -> &mut [f32] {
-        assert!(from + len <= self.1);
+        assert!(from + len <= self.len);
         // SAFETY: inside the buffer, and the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(from), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), len) }
     }
 }
 
@@ -119,10 +138,8 @@ struct Split {
 impl Split {
     fn of(dims: Dims, threads: usize) -> Self {
         if threads == 1 {
-            return Split {
-                rows: dims.rows,
-                cols: COLS,
-            };
+            let rows = dims.rows.min(MOST_ROWS.next_multiple_of(KERNELS.rows));
+            return Split { rows, cols: COLS };
         }
         let wanted = TASKS * threads;
         let mut cols = COLS;
@@ -146,14 +163,10 @@ pub fn product(out: &mut [f32], dims: Dims, a: Matrix, b: Matrix, accumulate: bo
 /// `a · b`, row-major. Parallel.
 pub fn new_product(dims: Dims, a: Matrix, b: Matrix) -> Vec<f32> {
     let len = dims.rows * dims.cols;
-    // SAFETY: the product writes every element; without a depth there is nothing that would.
+    // SAFETY: the product writes every element.
     unsafe {
         written(len, |out| {
-            if dims.depth == 0 {
-                out.fill(std::mem::MaybeUninit::new(0.0));
-            }
-            let out = Shared(out.as_mut_ptr().cast(), len);
-            split_product(&out, dims, a, b, false);
+            split_product(&Shared::unwritten(out), dims, a, b, false);
         })
     }
 }
@@ -162,7 +175,15 @@ fn split_product(out: &Shared, dims: Dims, a: Matrix, b: Matrix, accumulate: boo
     if dims.rows * dims.cols == 0 {
         return;
     }
+    if dims.depth == 0 {
+        for i in 0..if accumulate { 0 } else { dims.rows * dims.cols } {
+            // SAFETY: inside the buffer, which no task uses yet.
+            unsafe { out.at(i).write(0.0) };
+        }
+        return;
+    }
     assert!(a.reaches(dims.rows, dims.depth) && b.reaches(dims.depth, dims.cols));
+    assert!((a.rs == 1 || a.cs == 1) && (b.rs == 1 || b.cs == 1));
     if dims.rows <= FEW_ROWS && b.rs == 1 && !accumulate {
         turned_product(out, dims, a, b);
         return;
@@ -228,10 +249,10 @@ fn turned_product(out: &Shared, dims: Dims, a: Matrix, b: Matrix) {
                 unsafe { multiply(turned.as_mut_ptr(), rows, groups, panels, span, from > 0) };
             }
             for r in 0..rows {
-                // SAFETY: these columns of the row belong to this task alone.
-                let to = unsafe { out.slice(r * cols + col, n) };
-                for (to, from) in to.iter_mut().zip(turned[r..].iter().step_by(rows)) {
-                    *to = *from;
+                let to = out.at(r * cols + col);
+                for (i, &from) in turned[r..].iter().step_by(rows).take(n).enumerate() {
+                    // SAFETY: these columns of the row belong to this task alone.
+                    unsafe { to.add(i).write(from) };
                 }
             }
         });
@@ -373,6 +394,8 @@ mod tests {
             (300, 257, 513),
             (1, 700, 1030),
             (9, 16, 2),
+            (200, 300, 0),
+            (3, 5, 0),
         ] {
             let dims = Dims { rows, cols, depth };
             let a = normal(1, rows * depth);
@@ -382,8 +405,14 @@ mod tests {
                 Matrix::rows(&b, depth).transposed(),
             );
             let want = plain(dims, a, b);
-            let mut out = vec![0f32; rows * cols];
+            let mut out = vec![7f32; rows * cols];
             product(&mut out, dims, a, b, false);
+            let new = new_product(dims, a, b);
+            assert_eq!(new, out, "{rows} {cols} {depth}");
+            if depth == 0 {
+                assert!(out.iter().all(|&x| x == 0.0));
+                continue;
+            }
             assert!(norm_error(&out, &want) < 1e-6, "{rows} {cols} {depth}");
             product(&mut out, dims, a, b, true);
             let twice: Vec<f64> = want.iter().map(|x| 2.0 * x).collect();
