@@ -156,6 +156,10 @@ fn a_query_does_not_depend_on_chunks_or_capacity() -> Result<()> {
     for (from, to, capacity) in [
         (0, 1, 1),
         (0, 130, 130),
+        // A last key tile of one key.
+        (0, 129, 129),
+        (128, 129, 129),
+        (100, 257, 257),
         (130, 131, 512),
         (131, 290, 300),
         (299, 300, 310),

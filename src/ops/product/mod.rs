@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_row_does_not_depend_on_its_company() {
-        let (cols, depth) = (96, 1100);
+        let (cols, depth) = (300, 1100);
         let a = normal(3, 600 * depth);
         let b = normal(4, cols * depth);
         let b = Matrix::rows(&b, depth).transposed();
@@ -439,6 +439,13 @@ mod tests {
             out
         };
         let whole = run(0, 600);
+        for rows in 1..300 {
+            assert_eq!(
+                run(37, rows),
+                whole[37 * cols..(37 + rows) * cols],
+                "{rows}"
+            );
+        }
         for (from, rows) in [(0, 1), (5, 2), (17, 7), (250, 31), (511, 64), (599, 1)] {
             assert_eq!(
                 run(from, rows),
