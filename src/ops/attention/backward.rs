@@ -3,8 +3,10 @@
 //! A query tile's gradient adds up over key tiles in ascending order and a key tile's over query tiles, so
 //! tiles on one anti-diagonal of the grid are independent of each other: a head is worked on by as many
 //! threads as its anti-diagonals are long, and the sums are the same whatever their number.
-use super::forward::{pack_keys, packed_panels, strips};
-use super::layout::{HeadRows, STRIP, Seen, TILE, key_range, shape_of};
+use super::layout::{
+    HeadRows, STRIP, Seen, TILE, Visible, key_range, pack_keys, packed_panels, shape_of, strips,
+    visible,
+};
 use super::{Shape, Spec};
 use crate::ops::{
     Env, Error, Result, from_vec,
@@ -53,18 +55,12 @@ pub fn backward(
             ),
         });
     }
-    let (packed_k, packed_v) = (pack_keys(&ks, s, spec), pack_keys(&vs, s, spec));
+    let visible = visible(s, spec);
+    let [packed_k, packed_v] = [&ks, &vs].map(|x| pack_keys(x, s, spec, &visible));
     let along = row_products(&ds, &os, s.head_dim);
     let mut dq = vec![0f32; qs.len()];
     let mut dk = vec![0f32; ks.len()];
     let mut dv = vec![0f32; ks.len()];
-    let visible: Vec<Vec<(usize, usize)>> = (0..s.batch)
-        .map(|b| {
-            (0..s.queries)
-                .map(|i| spec.visible(b, i, s.queries, s.keys))
-                .collect()
-        })
-        .collect();
     let call = Backward {
         s,
         scale: spec.scale,
@@ -155,7 +151,7 @@ struct Backward<'a> {
     along: &'a [f32],
     packed_k: &'a [f32],
     packed_v: &'a [f32],
-    visible: &'a [Vec<(usize, usize)>],
+    visible: &'a [Visible],
     dq: Shared<'a>,
     dk: Shared<'a>,
     dv: Shared<'a>,

@@ -1,7 +1,9 @@
 //! The forward in tiles of 128 × 128. A tile's sums have fixed places, so that a query's result depends
 //! neither on the queries beside it nor on how a prompt was cut into chunks: a (finite) key that a query
 //! does not see changes nothing, to the bit.
-use super::layout::{HeadRows, STRIP, Seen, TILE, key_range, shape_of};
+use super::layout::{
+    HeadRows, Seen, TILE, Visible, key_range, pack_keys, packed_panels, shape_of, strips, visible,
+};
 use super::{Shape, Spec};
 use crate::ops::{
     Env, Result, from_vec,
@@ -34,20 +36,16 @@ pub fn forward(
     let (qs, ks, vs) = (view::<f32>(q)?, view::<f32>(k)?, view::<f32>(v)?);
     let mut o = vec![0f32; qs.len()];
     let mut lse = vec![0f32; s.batch * s.queries * s.heads];
-    let few = s.queries <= FEW;
-    let packed = if few {
-        Vec::new()
-    } else {
-        pack_keys(&ks, s, spec)
-    };
+    let visible = visible(s, spec);
+    let packed = (s.queries > FEW).then(|| pack_keys(&ks, s, spec, &visible));
     let call = Forward {
         s,
         spec,
         q: &qs,
         k: &ks,
         v: &vs,
-        packed: &packed,
-        few,
+        packed: packed.as_deref(),
+        visible: &visible,
         o: Shared::new(&mut o),
         lse: Shared::new(&mut lse),
     };
@@ -79,62 +77,15 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// For each batch row, from the first to behind the last key tile that its queries see.
-fn used_tiles(s: Shape, spec: &Spec) -> Vec<(usize, usize)> {
-    (0..s.batch)
-        .map(|b| {
-            let visible: Vec<_> = (0..s.queries)
-                .map(|i| spec.visible(b, i, s.queries, s.keys))
-                .collect();
-            let (from, to) = key_range(&visible);
-            (from.min(to) / TILE, to.div_ceil(TILE))
-        })
-        .collect()
-}
-
-/// Keys (or values) of every head as right matrices `head_dim × keys`, a tile after the other:
-/// `[batch, kv_heads, tiles]`, each of [`packed_tile`] elements. Tiles that nobody sees are left out.
-pub fn pack_keys(k: &[f32], s: Shape, spec: &Spec) -> Vec<f32> {
-    let used = used_tiles(s, spec);
-    let tiles = s.keys.div_ceil(TILE);
-    let size = packed_tile(s.head_dim);
-    let mut packed = vec![0f32; s.batch * s.kv_heads * tiles * size];
-    packed
-        .par_chunks_exact_mut(size)
-        .enumerate()
-        .for_each(|(i, buffer)| {
-            let (tile, head, b) = (i % tiles, i / tiles % s.kv_heads, i / tiles / s.kv_heads);
-            if (used[b].0..used[b].1).contains(&tile) {
-                let key0 = tile * TILE;
-                let at = [spec.key_row(b), key0, head];
-                let keys = HeadRows::new(k, [s.keys, s.kv_heads, s.head_dim], at);
-                keys.transposed(TILE.min(s.keys - key0), buffer);
-            }
-        });
-    packed
-}
-
-/// Elements of a packed tile.
-pub fn packed_tile(head_dim: usize) -> usize {
-    Panels::packed_len(head_dim, TILE)
-}
-
-/// Tile `tile` of what [`pack_keys`] packed.
-pub fn packed_panels(packed: &[f32], s: Shape, [b, kv, tile]: [usize; 3]) -> Panels<'_> {
-    let size = packed_tile(s.head_dim);
-    let at = (b * s.kv_heads + kv) * s.keys.div_ceil(TILE) + tile;
-    let cols = TILE.min(s.keys - tile * TILE);
-    Panels::packed(&packed[at * size..(at + 1) * size], s.head_dim, cols)
-}
-
 struct Forward<'a> {
     s: Shape,
     spec: &'a Spec<'a>,
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
-    packed: &'a [f32],
-    few: bool,
+    /// Keys packed for all tiles; `None` with few queries.
+    packed: Option<&'a [f32]>,
+    visible: &'a [Visible],
     o: Shared<'a>,
     lse: Shared<'a>,
 }
@@ -152,17 +103,15 @@ impl Forward<'_> {
         let s = self.s;
         let first = tile * TILE;
         let rows = TILE.min(s.queries - first);
-        let visible: Vec<_> = (first..first + rows)
-            .map(|i| self.spec.visible(b, i, s.queries, s.keys))
-            .collect();
+        let visible = &self.visible[b][first..first + rows];
         let group = s.heads / s.kv_heads;
-        if self.few {
+        if self.packed.is_none() {
             // The heads of a group one below the other: they see the same keys.
-            let visible: Vec<_> = (0..group).flat_map(|_| visible.iter().copied()).collect();
+            let visible = visible.repeat(group);
             self.rows([b, first, kv * group], kv, &visible, rows, scratch);
         } else {
             for g in 0..group {
-                self.rows([b, first, kv * group + g], kv, &visible, rows, scratch);
+                self.rows([b, first, kv * group + g], kv, visible, rows, scratch);
             }
         }
     }
@@ -195,10 +144,9 @@ impl Forward<'_> {
             total: 0.0,
         };
         let mut running = vec![start; rows];
-        let stacked = if self.few {
-            stack(stacked, self.q, s, at, rows / queries, queries)
-        } else {
-            Panels::packed(&[], 0, 0)
+        let stacked = match self.packed {
+            None => Some(stack(stacked, self.q, s, at, rows / queries, queries)),
+            Some(_) => None,
         };
         let key_row = self.spec.key_row(b);
         let (from, to) = key_range(visible);
@@ -207,11 +155,11 @@ impl Forward<'_> {
             let width = TILE.min(s.keys - key0);
             let layout = [s.keys, s.kv_heads, dim];
             let seen: Vec<Seen> = visible.iter().map(|&v| Seen::of(v, key0, width)).collect();
-            if self.few {
+            if let Some(queries) = stacked {
                 let keys = HeadRows::new(self.k, layout, [key_row, key0, kv]);
-                self.turned_scores(scores, turned, keys, stacked, &seen);
-            } else {
-                let keys = packed_panels(self.packed, s, [b, kv, tile]);
+                self.turned_scores(scores, turned, keys, queries, &seen);
+            } else if let Some(packed) = self.packed {
+                let keys = packed_panels(packed, s, [b, kv, tile]);
                 strips(&seen, |row, seen| {
                     let Some(span) = Seen::union(seen) else {
                         return;
@@ -326,13 +274,6 @@ fn stack<'a>(
     }
     buffer.resize(Panels::packed_len(dim, rows), 0.0);
     Panels::pack(buffer, &all, [1, dim], dim, rows)
-}
-
-/// Calls `f` with the first row and what its rows see, strip by strip.
-pub fn strips(seen: &[Seen], mut f: impl FnMut(usize, &[Seen])) {
-    for (i, strip) in seen.chunks(STRIP).enumerate() {
-        f(i * STRIP, strip);
-    }
 }
 
 /// Makes a tile's scores `p` of one row into weights, 0 from the keys that it does not see up to `end`, and

@@ -5,6 +5,7 @@ use crate::ops::{
     product::kernel::{Groups, KERNELS, Panels},
 };
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 /// Queries and keys of a tile. Key tiles stand at absolute positions.
 pub const TILE: usize = 128;
@@ -139,4 +140,65 @@ pub fn key_range(visible: &[(usize, usize)]) -> (usize, usize) {
                 (from, to)
             }
         })
+}
+
+/// For each query of a batch row, the keys that it sees: from the first (inclusive) to the last (exclusive).
+pub type Visible = Vec<(usize, usize)>;
+
+/// What the queries of every batch row see.
+pub fn visible(s: Shape, spec: &Spec) -> Vec<Visible> {
+    let row = |b| {
+        (0..s.queries)
+            .map(|i| spec.visible(b, i, s.queries, s.keys))
+            .collect()
+    };
+    (0..s.batch).map(row).collect()
+}
+
+/// Keys (or values) of every head as right matrices `head_dim × keys`, a tile after the other:
+/// `[batch, kv_heads, tiles]`, each of [`packed_tile`] elements. Tiles that nobody sees are left out.
+pub fn pack_keys(k: &[f32], s: Shape, spec: &Spec, visible: &[Visible]) -> Vec<f32> {
+    let used: Vec<(usize, usize)> = visible
+        .iter()
+        .map(|queries| {
+            let (from, to) = key_range(queries);
+            (from.min(to) / TILE, to.div_ceil(TILE))
+        })
+        .collect();
+    let tiles = s.keys.div_ceil(TILE);
+    let size = packed_tile(s.head_dim);
+    let mut packed = vec![0f32; s.batch * s.kv_heads * tiles * size];
+    packed
+        .par_chunks_exact_mut(size)
+        .enumerate()
+        .for_each(|(i, buffer)| {
+            let (tile, head, b) = (i % tiles, i / tiles % s.kv_heads, i / tiles / s.kv_heads);
+            if (used[b].0..used[b].1).contains(&tile) {
+                let key0 = tile * TILE;
+                let at = [spec.key_row(b), key0, head];
+                let keys = HeadRows::new(k, [s.keys, s.kv_heads, s.head_dim], at);
+                keys.transposed(TILE.min(s.keys - key0), buffer);
+            }
+        });
+    packed
+}
+
+/// Elements of a packed tile.
+fn packed_tile(head_dim: usize) -> usize {
+    Panels::packed_len(head_dim, TILE)
+}
+
+/// Tile `tile` of what [`pack_keys`] packed.
+pub fn packed_panels(packed: &[f32], s: Shape, [b, kv, tile]: [usize; 3]) -> Panels<'_> {
+    let size = packed_tile(s.head_dim);
+    let at = (b * s.kv_heads + kv) * s.keys.div_ceil(TILE) + tile;
+    let cols = TILE.min(s.keys - tile * TILE);
+    Panels::packed(&packed[at * size..(at + 1) * size], s.head_dim, cols)
+}
+
+/// Calls `f` with the first row and what its rows see, strip by strip.
+pub fn strips(seen: &[Seen], mut f: impl FnMut(usize, &[Seen])) {
+    for (i, strip) in seen.chunks(STRIP).enumerate() {
+        f(i * STRIP, strip);
+    }
 }
