@@ -5,6 +5,7 @@ use crate::{
     ops::Env,
 };
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 /// `--checkpoint C [--rope-override ROPE]`.
 #[derive(Debug, clap::Args)]
@@ -18,15 +19,29 @@ pub struct CheckpointArguments {
     rope_override: Option<RopeSpec>,
 }
 
-/// A checkpoint, and what every row that it gives says of it.
+/// What every row of an output says of the checkpoint that gave it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Ran {
+    /// Hash of the checkpoint's content.
+    checkpoint: String,
+    /// Identity of the RoPE under which it ran.
+    rope: String,
+    /// Whether that was another than it was trained with, as asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rope_override: bool,
+}
+
+impl Ran {
+    /// Whether both are of one checkpoint under one RoPE.
+    pub fn is(&self, other: &Ran) -> bool {
+        self.checkpoint == other.checkpoint && self.rope == other.rope
+    }
+}
+
+/// A checkpoint, and what rows say of it.
 pub(super) struct Loaded {
     pub checkpoint: Checkpoint,
-    /// Hash of its content.
-    pub content: String,
-    /// Identity of the RoPE under which it runs.
-    pub rope: String,
-    /// Whether that is another than it was trained with, as asked for.
-    pub overridden: bool,
+    pub ran: Ran,
 }
 
 impl CheckpointArguments {
@@ -42,16 +57,18 @@ impl CheckpointArguments {
             .rope
             .identity(config.head_dim, config.max_position_embeddings)?;
         Ok(Loaded {
-            content: spec.content_hash()?,
-            rope,
-            overridden: self.rope_override.is_some(),
+            ran: Ran {
+                checkpoint: spec.content_hash()?,
+                rope,
+                rope_override: self.rope_override.is_some(),
+            },
             checkpoint,
         })
     }
 }
 
 fn rope(text: &str) -> Result<RopeSpec, String> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Said {
         rope: RopeSpec,
     }

@@ -1,15 +1,14 @@
 //! `harness generate`: continuations of prompts under a checkpoint.
 use super::{
-    checkpoint::{CheckpointArguments, Loaded},
+    checkpoint::{CheckpointArguments, Loaded, Ran},
     lines,
 };
 use crate::{
-    evals::{RecordLog, Tokens},
+    evals::{RecordLog, Tokens, loglikelihood},
     model::sample::{Sampling, sample, seed},
     ops::Env,
 };
 use anyhow::{Result, bail, ensure};
-use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -64,13 +63,8 @@ struct Row {
     token_ids: Vec<u32>,
     texts: Vec<Text>,
     sampling: Asked,
-    /// Hash of the checkpoint's content.
-    checkpoint: String,
-    /// Identity of the RoPE under which it ran.
-    rope: String,
-    /// Whether that was another than it was trained with.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    rope_override: bool,
+    #[serde(flatten)]
+    model: Ran,
 }
 
 /// What decides a text beside its prompt.
@@ -122,10 +116,7 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     let prompts = lines::read(&arguments.input, |line| prompt(line, &tokens, vocab_size))?;
     let (mut log, done) = RecordLog::<Row>::open(&arguments.output)?;
     same_run(&arguments.output, &done, &prompts, &asked, &loaded)?;
-    let progress = match quiet {
-        true => ProgressBar::hidden(),
-        false => ProgressBar::new(prompts.len() as u64),
-    };
+    let progress = lines::progress(prompts.len(), quiet);
     let together = TOGETHER.div_ceil(asked.n as usize);
     progress.set_position(done.len() as u64);
     for some in prompts[done.len()..].chunks(together) {
@@ -138,9 +129,7 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
                 token_ids: prompt.token_ids.clone(),
                 texts: texts.by_ref().take(asked.n as usize).collect(),
                 sampling: asked.clone(),
-                checkpoint: loaded.content.clone(),
-                rope: loaded.rope.clone(),
-                rope_override: loaded.overridden,
+                model: loaded.ran.clone(),
             })
             .collect();
         log.append(&rows)?;
@@ -197,15 +186,11 @@ fn prompt(line: Line, tokens: &Tokens, vocab_size: usize) -> Result<Prompt, Stri
     if token_ids.is_empty() {
         return Err("the prompt has no tokens".into());
     }
-    match token_ids.iter().find(|&&id| id as usize >= vocab_size) {
-        Some(id) => Err(format!(
-            "token id {id} is not in the model's vocabulary of {vocab_size}"
-        )),
-        None => Ok(Prompt {
-            id: line.id,
-            token_ids,
-        }),
-    }
+    loglikelihood::check_ids(&token_ids, vocab_size)?;
+    Ok(Prompt {
+        id: line.id,
+        token_ids,
+    })
 }
 
 /// The texts of some prompts, `n` of each.
@@ -272,7 +257,7 @@ fn same_run(
     let remove = "name another output, or remove it to begin again";
     for (i, row) in done.iter().enumerate() {
         let at = format!("{}: line {}", path.display(), i + 1);
-        if row.checkpoint != loaded.content || row.rope != loaded.rope {
+        if !row.model.is(&loaded.ran) {
             bail!("{at}: was made with another checkpoint or RoPE; {remove}");
         }
         ensure!(

@@ -1,5 +1,6 @@
 //! Input of JSON lines, with errors that name the line.
 use anyhow::{Context, Result, anyhow, ensure};
+use indicatif::ProgressBar;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -21,4 +22,12 @@ pub(super) fn read<L: DeserializeOwned, T>(
     let made: Vec<T> = made.collect::<Result<_>>()?;
     ensure!(!made.is_empty(), "{}: has no items", path.display());
     Ok(made)
+}
+
+/// A bar over `lines` lines of input.
+pub(super) fn progress(lines: usize, quiet: bool) -> ProgressBar {
+    match quiet {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::new(lines as u64),
+    }
 }

@@ -1,6 +1,6 @@
 //! `harness score`: log-probabilities of anybody's items under a checkpoint.
 use super::{
-    checkpoint::{CheckpointArguments, Loaded},
+    checkpoint::{CheckpointArguments, Loaded, Ran},
     lines,
 };
 use crate::{
@@ -8,7 +8,6 @@ use crate::{
     ops::Env,
 };
 use anyhow::{Result, bail, ensure};
-use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -45,13 +44,8 @@ struct Row {
     scored_from: usize,
     logprobs: Vec<f32>,
     greedy: Vec<bool>,
-    /// Hash of the checkpoint's content.
-    checkpoint: String,
-    /// Identity of the RoPE under which it ran.
-    rope: String,
-    /// Whether that was another than it was trained with.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    rope_override: bool,
+    #[serde(flatten)]
+    model: Ran,
 }
 
 /// Items whose rows are written together.
@@ -74,10 +68,7 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
         );
     }
     let subject = Subject { env: &env, model };
-    let progress = match quiet {
-        true => ProgressBar::hidden(),
-        false => ProgressBar::new(items.len() as u64),
-    };
+    let progress = lines::progress(items.len(), quiet);
     let mut from = done.len();
     progress.set_position(from as u64);
     while from < items.len() {
@@ -91,9 +82,7 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
                 scored_from: item.scored_from,
                 logprobs: scored.logprobs,
                 greedy: scored.greedy,
-                checkpoint: loaded.content.clone(),
-                rope: loaded.rope.clone(),
-                rope_override: loaded.overridden,
+                model: loaded.ran.clone(),
             })
             .collect();
         log.append(&rows)?;
@@ -165,7 +154,7 @@ fn same_run(
     let remove = "name another output, or remove it to score again";
     for (i, row) in done.iter().enumerate() {
         let at = format!("{}: line {}", path.display(), i + 1);
-        if row.checkpoint != loaded.content || row.rope != loaded.rope {
+        if !row.model.is(&loaded.ran) {
             bail!("{at}: was scored with another checkpoint or RoPE; {remove}");
         }
         let same = ids.get(i).zip(items.get(i)).is_some_and(|(id, item)| {

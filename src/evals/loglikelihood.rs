@@ -74,12 +74,7 @@ impl Item {
                 len.saturating_sub(1)
             ));
         }
-        match self.token_ids.iter().find(|&&id| id as usize >= vocab_size) {
-            Some(id) => Err(format!(
-                "token id {id} is not in the model's vocabulary of {vocab_size}"
-            )),
-            None => Ok(()),
-        }
+        check_ids(&self.token_ids, vocab_size)
     }
 
     /// Tokens that the model reads: the last is only predicted.
@@ -91,6 +86,19 @@ impl Item {
     fn scored(&self, from: usize, to: usize) -> std::ops::Range<usize> {
         let (first, last) = ((self.scored_from - 1).max(from), self.inputs().min(to));
         first..last.max(first)
+    }
+}
+
+/// Checks that a model of `vocab_size` ids has all of these.
+///
+/// # Errors
+/// In words, with the first that it has not.
+pub fn check_ids(ids: &[u32], vocab_size: usize) -> Result<(), String> {
+    match ids.iter().find(|&&id| id as usize >= vocab_size) {
+        Some(id) => Err(format!(
+            "token id {id} is not in the model's vocabulary of {vocab_size}"
+        )),
+        None => Ok(()),
     }
 }
 
