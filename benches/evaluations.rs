@@ -4,6 +4,8 @@
 //!         --text novel.txt --problems HumanEval.jsonl --task perplexity
 //!
 //! `--write work.json` writes the exact token ids, for benches/peers/transformers_eval.py to do the same.
+mod memory;
+
 use clap::{Parser, ValueEnum};
 use harness::{
     checkpoint::{BaseSpec, Checkpoint},
@@ -18,8 +20,6 @@ use std::{error::Error, path::PathBuf, time::Instant};
 const CONTEXT: usize = 4096;
 const STRIDE: usize = 512;
 const WINDOWS: usize = 4;
-const PASSKEY: &str =
-    "[[task]]\nkind = \"passkey\"\nname = \"passkey\"\nlengths = [2048]\ndepths = 8\nitems = 4\n";
 const PROBLEMS: usize = 20;
 const SAMPLES: usize = 5;
 const NEW_TOKENS: usize = 256;
@@ -58,11 +58,10 @@ fn main() -> Result<()> {
     let env = Env::cpu();
     let loaded = BaseSpec::of_path(&args.checkpoint).load(&env)?;
     let tokens = Tokens::new(&loaded.tokenizer)?;
-    let mut text = tokens.document(&std::fs::read_to_string(&args.text)?)?;
-    text.truncate(CONTEXT + (WINDOWS - 1) * STRIDE);
     let prompts = prompts(&args, &tokens)?;
     if let Some(path) = &args.write {
-        let passkey = passkey(&env, &loaded)?;
+        let text = run(&env, &loaded, &long_loss(&args))?.remove(0).prompt;
+        let passkey = run(&env, &loaded, &passkey())?;
         let ids: Vec<_> = passkey.iter().map(|r| &r.prompt).collect();
         let work = json!({
             "perplexity": { "ids": text, "context": CONTEXT, "stride": STRIDE },
@@ -73,9 +72,12 @@ fn main() -> Result<()> {
     }
     let start = Instant::now();
     let result = match args.task {
-        Task::Perplexity => perplexity(&env, &loaded, &text)?,
+        Task::Perplexity => {
+            let records = run(&env, &loaded, &long_loss(&args))?;
+            records[0].metrics["nats_per_token"].exp()
+        }
         Task::Passkey => {
-            let records = passkey(&env, &loaded)?;
+            let records = run(&env, &loaded, &passkey())?;
             let found: f64 = records.iter().map(|r| r.metrics["exact_match"]).sum();
             found / records.len() as f64
         }
@@ -86,31 +88,29 @@ fn main() -> Result<()> {
         "peer": format!("harness {}", env.backend()),
         "seconds": (seconds * 1e3).round() / 1e3,
         "result": result,
-        "peak_mib": peak_mib()?,
+        "peak_mib": memory::peak_mib()?,
     });
     println!("{line}");
     Ok(())
 }
 
-/// The perplexity of the tokens that the windows score, in YaRN's protocol.
-fn perplexity(env: &Env, loaded: &Checkpoint, ids: &[u32]) -> Result<f64> {
-    let (mut nats, mut scored) = (0.0, 0);
-    for window in 0..WINDOWS {
-        let from = window * STRIDE;
-        let first = if window == 0 { 1 } else { CONTEXT - STRIDE };
-        let ids = &ids[from..from + CONTEXT];
-        let model = &loaded.model;
-        for log_prob in harness::model::generate::log_probs_from(env, model, ids, first)? {
-            nats -= f64::from(log_prob);
-            scored += 1;
-        }
-    }
-    Ok((nats / f64::from(scored)).exp())
+/// The sliding loss, in YaRN's protocol, on the text's beginning.
+fn long_loss(args: &Args) -> serde_json::Value {
+    json!({
+        "kind": "long_loss", "name": "perplexity", "context": CONTEXT, "stride": STRIDE, "by_position": false,
+        "documents": 1, "max_tokens": CONTEXT + (WINDOWS - 1) * STRIDE,
+        "sources": [{ "name": "text", "paths": [args.text] }],
+    })
 }
 
-/// The records of the passkey task.
-fn passkey(env: &Env, loaded: &Checkpoint) -> Result<Vec<Record>> {
-    let spec: SuiteSpec = toml::from_str(PASSKEY)?;
+/// 32 prompts of 2,048 tokens.
+fn passkey() -> serde_json::Value {
+    json!({ "kind": "passkey", "name": "passkey", "lengths": [2048], "depths": 8, "items": 4 })
+}
+
+/// The records of a suite of this one task.
+fn run(env: &Env, loaded: &Checkpoint, task: &serde_json::Value) -> Result<Vec<Record>> {
+    let spec: SuiteSpec = serde_json::from_value(json!({ "task": [task] }))?;
     let suite = Suite::load(&spec, &loaded.tokenizer)?;
     let subject = Subject {
         env,
@@ -155,15 +155,4 @@ fn generate(env: &Env, loaded: &Checkpoint, prompts: &[Vec<u32>]) -> Result<f64>
         never,
     )?;
     Ok(texts.iter().map(Vec::len).sum::<usize>() as f64)
-}
-
-/// The largest resident size of this process so far.
-fn peak_mib() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmHWM:"))
-        .ok_or("no VmHWM")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1024)
 }

@@ -3,24 +3,19 @@
 //! `floor_tokens_per_s` counts attention at the rate of the other products, and nothing but products.
 //!
 //!     cargo bench --bench floor -- --shape S [--blas /path/to/libopenblas.so.0 ...]
-use clap::{Parser, ValueEnum};
+mod shape;
+
+use clap::Parser;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rayon::prelude::*;
 use serde_json::json;
+use shape::SHAPES;
 use std::{path::PathBuf, time::Instant};
-
-#[derive(Clone, Copy, ValueEnum)]
-#[value(rename_all = "UPPER")]
-enum Shape {
-    S,
-    L,
-    M,
-}
 
 #[derive(Parser)]
 struct Args {
-    #[arg(long, value_enum, default_value = "S")]
-    shape: Shape,
+    #[arg(long, default_value = "S", value_parser = SHAPES.map(|s| s.name))]
+    shape: String,
     /// A library with `cblas_sgemm` (OpenBLAS, MKL's libmkl_rt).
     #[arg(long)]
     blas: Vec<PathBuf>,
@@ -206,12 +201,10 @@ fn seconds(engine: &Engine, p: Product, [tile_rows, tile_cols]: [usize; 2]) -> f
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
-    // dim, key-value dim, layers, ff, vocab, context, rows
-    let [dim, kv, layers, ff, vocab, ctx, rows] = match args.shape {
-        Shape::S => [256, 256, 4, 768, 4096, 512, 4096],
-        Shape::L => [256, 256, 4, 768, 4096, 4096, 4096],
-        Shape::M => [576, 192, 30, 1536, 49152, 1024, 1024],
-    };
+    let named = SHAPES.into_iter().find(|s| s.name == args.shape);
+    let s = named.unwrap_or(SHAPES[0]);
+    let (dim, layers, rows) = (s.dim, s.layers, s.batch * s.ctx);
+    let kv = dim / s.heads * s.kv_heads;
     let mut products = Vec::new();
     let mut linear = |rows: usize, inner: usize, out: usize, times: usize| {
         let mut add = |rows, cols, depth, turned| {
@@ -229,11 +222,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     linear(rows, dim, dim, 2 * layers);
     linear(rows, dim, kv, 2 * layers);
-    linear(rows, dim, ff, 2 * layers);
-    linear(rows, ff, dim, layers);
-    linear(rows.min(1024), dim, vocab, rows.div_ceil(1024));
+    linear(rows, dim, s.ff, 2 * layers);
+    linear(rows, s.ff, dim, layers);
+    linear(rows.min(1024), dim, s.vocab, rows.div_ceil(1024));
     let flops: f64 = products.iter().map(|p| p.flops() * p.times as f64).sum();
-    let per_token = flops / rows as f64 + (7 * layers * dim * ctx) as f64;
+    let per_token = flops / rows as f64 + (7 * layers * dim * s.ctx) as f64;
     let mut engines = vec![("gemm".to_string(), Engine::Gemm)];
     for path in &args.blas {
         engines.push((path.display().to_string(), Engine::blas(path)?));

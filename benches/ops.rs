@@ -1,5 +1,8 @@
 //! Every op at the shapes of results/speed.md, forward and with its backward, beside the same written with
 //! candle's own tensors and graph: `cargo bench --bench ops [-- "S/attention"]`.
+#[expect(dead_code, reason = "an op knows no layers")]
+mod shape;
+
 use candle_core::{D, Device, Result as CandleResult, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, loss, ops::softmax};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -8,52 +11,7 @@ use harness::ops::{
     zeros,
 };
 use rand::{RngExt, SeedableRng};
-
-/// A model's sizes and the tokens of a step.
-#[derive(Clone, Copy)]
-struct Shape {
-    name: &'static str,
-    batch: usize,
-    tokens: usize,
-    dim: usize,
-    heads: usize,
-    kv_heads: usize,
-    ff: usize,
-    vocab: usize,
-}
-
-const SHAPES: [Shape; 3] = [
-    Shape {
-        name: "S",
-        batch: 8,
-        tokens: 512,
-        dim: 256,
-        heads: 4,
-        kv_heads: 4,
-        ff: 768,
-        vocab: 4096,
-    },
-    Shape {
-        name: "L",
-        batch: 1,
-        tokens: 4096,
-        dim: 256,
-        heads: 4,
-        kv_heads: 4,
-        ff: 768,
-        vocab: 4096,
-    },
-    Shape {
-        name: "M",
-        batch: 1,
-        tokens: 1024,
-        dim: 576,
-        heads: 9,
-        kv_heads: 3,
-        ff: 1536,
-        vocab: 49152,
-    },
-];
+use shape::{SHAPES, Shape};
 
 fn random(env: &Env, seed: u64, shape: &[usize]) -> Tensor {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
@@ -91,7 +49,7 @@ fn graph(inputs: &[&Tensor], f: impl Fn(&[Tensor]) -> CandleResult<Tensor>) {
 fn layers(c: &mut Criterion) {
     let env = &Env::cpu();
     for s in SHAPES {
-        let rows = s.batch * s.tokens;
+        let rows = s.batch * s.ctx;
         let x = random(env, 1, &[rows, s.dim]);
         let dy = random(env, 2, &[rows, s.ff]);
         let gate = random(env, 9, &[rows, s.ff]);
@@ -169,9 +127,8 @@ fn heads(c: &mut Criterion) {
     let env = &Env::cpu();
     for s in SHAPES {
         let head_dim = s.dim / s.heads;
-        let q = random(env, 5, &[s.batch, s.tokens, s.heads, head_dim]);
-        let [k, v] =
-            [6, 7].map(|seed| random(env, seed, &[s.batch, s.tokens, s.kv_heads, head_dim]));
+        let q = random(env, 5, &[s.batch, s.ctx, s.heads, head_dim]);
+        let [k, v] = [6, 7].map(|seed| random(env, seed, &[s.batch, s.ctx, s.kv_heads, head_dim]));
         let offsets = vec![0; s.batch];
         let spec = attention::Spec {
             scale: 0.125,
@@ -180,16 +137,16 @@ fn heads(c: &mut Criterion) {
             doc_starts: None,
             key_rows: None,
         };
-        let mask: Vec<f32> = (0..s.tokens * s.tokens)
+        let mask: Vec<f32> = (0..s.ctx * s.ctx)
             .map(|i| {
-                if i % s.tokens > i / s.tokens {
+                if i % s.ctx > i / s.ctx {
                     f32::NEG_INFINITY
                 } else {
                     0.0
                 }
             })
             .collect();
-        let mask = from_vec(mask, &[1, 1, s.tokens, s.tokens], env).expect("a mask");
+        let mask = from_vec(mask, &[1, 1, s.ctx, s.ctx], env).expect("a mask");
         let group = s.heads / s.kv_heads;
         let plain = |t: &[Tensor]| {
             let heads = |x: &Tensor| x.transpose(1, 2)?.contiguous();
@@ -225,12 +182,9 @@ fn heads(c: &mut Criterion) {
             || graph(&[&q, &k, &v], plain),
         );
 
-        let positions: Vec<u32> = (0..s.batch * s.tokens)
-            .map(|i| (i % s.tokens) as u32)
-            .collect();
-        let table =
-            rope::Table::new(env, &vec![0.1; head_dim / 2], 1.0, s.tokens).expect("a table");
-        let angles = random(env, 8, &[1, s.tokens, 1, head_dim / 2]);
+        let positions: Vec<u32> = (0..s.batch * s.ctx).map(|i| (i % s.ctx) as u32).collect();
+        let table = rope::Table::new(env, &vec![0.1; head_dim / 2], 1.0, s.ctx).expect("a table");
+        let angles = random(env, 8, &[1, s.ctx, 1, head_dim / 2]);
         let (cos, sin) = (angles.cos().expect("cos"), angles.sin().expect("sin"));
         let plain = |t: &[Tensor]| {
             let low = t[0].narrow(3, 0, head_dim / 2)?;
@@ -262,7 +216,7 @@ fn heads(c: &mut Criterion) {
 fn ends(c: &mut Criterion) {
     let env = &Env::cpu();
     for s in SHAPES {
-        let rows = s.batch * s.tokens;
+        let rows = s.batch * s.ctx;
         let x = random(env, 1, &[rows, s.dim]);
         let table = random(env, 10, &[s.vocab, s.dim]);
         let grad = zeros(&[s.vocab, s.dim], env).expect("zeros");

@@ -2,7 +2,10 @@
 //!
 //!     cargo bench --bench train_step -- --shape S [--json]
 //!     cargo bench --bench train_step -- --ctx 16384 --batch 1 [--recompute]
-use clap::{Parser, ValueEnum};
+mod memory;
+mod shape;
+
+use clap::Parser;
 use harness::{
     model::{Batch, Decoder, Init, Method, ModelConfig},
     ops::Env,
@@ -10,25 +13,14 @@ use harness::{
     train::{OptimizerSpec, Stepper},
 };
 use rand::{RngExt, SeedableRng};
+use shape::{SHAPES, Shape};
 use std::time::Instant;
-
-/// The shapes that results/speed.md reports.
-#[derive(Clone, Copy, ValueEnum)]
-#[value(rename_all = "UPPER")]
-enum Shape {
-    /// A small model, many short sequences.
-    S,
-    /// The same model, one long sequence.
-    L,
-    /// SmolLM2-135M.
-    M,
-}
 
 #[derive(Parser)]
 struct Args {
     /// Sizes that are not given are this shape's.
-    #[arg(long, value_enum, default_value = "S")]
-    shape: Shape,
+    #[arg(long, default_value = "S", value_parser = SHAPES.map(|s| s.name))]
+    shape: String,
     #[arg(long)]
     dim: Option<usize>,
     #[arg(long)]
@@ -63,34 +55,20 @@ struct Args {
     bench: bool,
 }
 
-/// The sizes of a run.
-struct Sizes {
-    dim: usize,
-    layers: usize,
-    heads: usize,
-    kv_heads: usize,
-    ff: usize,
-    vocab: usize,
-    ctx: usize,
-    batch: usize,
-}
-
 impl Args {
-    fn sizes(&self) -> Sizes {
-        let [dim, layers, heads, kv_heads, ff, vocab, ctx, batch] = match self.shape {
-            Shape::S => [256, 4, 4, 4, 768, 4096, 512, 8],
-            Shape::L => [256, 4, 4, 4, 768, 4096, 4096, 1],
-            Shape::M => [576, 30, 9, 3, 1536, 49152, 1024, 1],
-        };
-        Sizes {
-            dim: self.dim.unwrap_or(dim),
-            layers: self.layers.unwrap_or(layers),
-            heads: self.heads.unwrap_or(heads),
-            kv_heads: self.kv_heads.or(self.heads).unwrap_or(kv_heads),
-            ff: self.ff.unwrap_or(ff),
-            vocab: self.vocab.unwrap_or(vocab),
-            ctx: self.ctx.unwrap_or(ctx),
-            batch: self.batch.unwrap_or(batch),
+    fn sizes(&self) -> Shape {
+        let named = SHAPES.into_iter().find(|s| s.name == self.shape);
+        let shape = named.unwrap_or(SHAPES[0]);
+        Shape {
+            dim: self.dim.unwrap_or(shape.dim),
+            layers: self.layers.unwrap_or(shape.layers),
+            heads: self.heads.unwrap_or(shape.heads),
+            kv_heads: self.kv_heads.or(self.heads).unwrap_or(shape.kv_heads),
+            ff: self.ff.unwrap_or(shape.ff),
+            vocab: self.vocab.unwrap_or(shape.vocab),
+            ctx: self.ctx.unwrap_or(shape.ctx),
+            batch: self.batch.unwrap_or(shape.batch),
+            ..shape
         }
     }
 }
@@ -154,7 +132,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (least, most) = (times[0], times[times.len() - 1]);
     let rate = n as f64 / median;
     let gflops = flops * rate / 1e9;
-    let peak = peak_mib()?;
+    let peak = memory::peak_mib()?;
     if args.json {
         let line = serde_json::json!({
             "peer": format!("harness {}", env.backend()),
@@ -173,15 +151,4 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     Ok(())
-}
-
-/// The largest resident size of this process so far.
-fn peak_mib() -> Result<u64, Box<dyn std::error::Error>> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmHWM:"))
-        .ok_or("no VmHWM")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1024)
 }
