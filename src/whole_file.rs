@@ -47,7 +47,8 @@ fn written<E: From<Error>>(
     Ok(temporary)
 }
 
-fn folder(path: &Path) -> &Path {
+/// The folder that `path` is in.
+pub fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -68,10 +68,7 @@ pub fn export(
             "is there already; name a folder that is new or empty",
         ));
     }
-    let parent = match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = whole_file::folder(folder);
     fs::create_dir_all(parent).map_err(|e| wrong(parent, e))?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let temporary = tempfile::Builder::new()
