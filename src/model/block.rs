@@ -217,43 +217,24 @@ impl Block {
         let d_out = d_out.reshape(saved.o.dims())?;
         let qkv = [&saved.q, &saved.k, &saved.v];
         let output = (&saved.o, &saved.lse);
-        let (dq, dk, dv) = attention::backward(env, &d_out, qkv, output, &pass.attention)?;
+        let (mut dq, dk, dv) = attention::backward(env, &d_out, qkv, output, &pass.attention)?;
         drop(d_out);
-        let dk = context::scatter_sum_tokens(env, pass.context, dk)?;
+        let mut dk = context::scatter_sum_tokens(env, pass.context, dk)?;
         let dv = context::scatter_sum_tokens(env, pass.context, dv)?;
         rope::rope_transposed(&dq, pass.positions, pass.table)?;
         rope::rope_transposed(&dk, pass.positions, pass.table)?;
-        let (mut dq, mut dk) = (dq, dk);
         if let Some([q, k]) = &saved.raw {
             dq = norm_back(env, dq, q, &self.q_norm, eps)?;
             dk = norm_back(env, dk, k, &self.k_norm, eps)?;
         }
         let norm = &self.input_layernorm;
         let h = rms_norm::forward(env, &saved.x, &norm.value, eps)?;
-        let dh = back(
-            env,
-            &dq.flatten_from(2)?,
-            &h,
-            &self.q_proj,
-            &self.q_bias,
-            None,
-        )?;
-        let dh = back(
-            env,
-            &dk.flatten_from(2)?,
-            &h,
-            &self.k_proj,
-            &self.k_bias,
-            Some(dh),
-        )?;
-        let dh = back(
-            env,
-            &dv.flatten_from(2)?,
-            &h,
-            &self.v_proj,
-            &self.v_bias,
-            Some(dh),
-        )?;
+        let heads = |d: Tensor, weight: &Param, bias: &Option<Param>, dh: Option<Tensor>| {
+            back(env, &d.flatten_from(2)?, &h, weight, bias, dh)
+        };
+        let dh = heads(dq, &self.q_proj, &self.q_bias, None)?;
+        let dh = heads(dk, &self.k_proj, &self.k_bias, Some(dh))?;
+        let dh = heads(dv, &self.v_proj, &self.v_bias, Some(dh))?;
         let grad = norm.grad(env)?;
         Ok(rms_norm::backward(
             dh,
