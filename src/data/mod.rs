@@ -15,7 +15,7 @@ pub use mix::MixSpec;
 pub use plan::{Packing, Plan, PlanStage, Usage};
 pub use read::{Document, documents};
 pub use shard::{Shard, prepare};
-pub use source::{Generator, Part, SourceSpec, check_sources, content_hash};
+pub use source::{Generator, Part, SourceSpec, check_sources, content_hash, file_hash};
 pub use tokenizer::train_tokenizer;
 
 /// What data can fail with.

@@ -2,6 +2,7 @@
 use super::{Document, Error, Result, read, synthetic};
 use crate::checkpoint::hub::{Kind, Repo, Wanted};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// One `[[data]]` table: files, crates, or a generator of documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -189,6 +190,21 @@ pub fn check_sources(sources: &[SourceSpec]) -> Result<()> {
 /// Hash of what the source holds: its documents' contents in their order, or its generator.
 pub fn content_hash(spec: &SourceSpec) -> Result<String> {
     Ok(Material::read(spec)?.hash())
+}
+
+/// Hash of a file's bytes.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn file_hash(path: &Path) -> Result<String> {
+    let wrong = |e: std::io::Error| Error::File {
+        path: path.display().to_string(),
+        what: e.to_string(),
+    };
+    let mut hash = blake3::Hasher::new();
+    hash.update_reader(std::fs::File::open(path).map_err(wrong)?)
+        .map_err(wrong)?;
+    Ok(hash.finalize().to_hex()[..16].to_string())
 }
 
 /// What a source holds.
