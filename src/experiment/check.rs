@@ -89,7 +89,7 @@ pub fn plan(
     tokenizer: &Tokenizer,
     cache: &Path,
 ) -> data::Result<Plan> {
-    let ends = (config.bos_token_id, config.eos_token_id);
+    let ends = (config.bos_token_id, config.eos_token_id.first().copied());
     let mut sources = Vec::with_capacity(trial.data.len());
     for source in &trial.data {
         let shard = data::prepare(source, tokenizer, ends, cache)?;
