@@ -1,5 +1,5 @@
 //! The language of a text, by `whatlang`'s trigrams.
-use super::{Breach, CleanSpec};
+use super::{Breach, CleanSpec, words::boundary_before};
 use crate::data::{Error, Result};
 use whatlang::Lang;
 
@@ -85,8 +85,8 @@ fn sample(text: &str) -> String {
     }
     let mut samples = String::with_capacity(SAMPLES * (SAMPLE + 1));
     for i in 0..SAMPLES {
-        let from = text.ceil_char_boundary(i * (text.len() - SAMPLE) / (SAMPLES - 1));
-        let to = text.floor_char_boundary((from + SAMPLE).min(text.len()));
+        let from = boundary_before(text, i * (text.len() - SAMPLE) / (SAMPLES - 1));
+        let to = boundary_before(text, from + SAMPLE);
         samples.push_str(&text[from..to]);
         samples.push(' ');
     }
