@@ -1,5 +1,7 @@
 //! Data: read, tokenize, mix, pack. The order of the data is a pure function of the plan and the step.
+pub mod clean;
 mod crates;
+pub mod decontaminate;
 mod encode;
 mod lookup;
 mod mix;
@@ -23,6 +25,10 @@ pub use tokenizer::train_tokenizer;
 pub enum Error {
     #[error("data source {source_name:?}: {what}")]
     Source { source_name: String, what: String },
+    #[error("clean: {0}")]
+    Clean(String),
+    #[error("decontaminate: {0}")]
+    Decontaminate(String),
     #[error("mix: {0}")]
     Mix(String),
     #[error("{path}: {what}")]
