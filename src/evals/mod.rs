@@ -8,6 +8,7 @@ pub mod loglikelihood;
 pub mod long_loss;
 pub mod passkey;
 pub mod record;
+pub mod sandbox;
 pub mod scores;
 pub mod spec;
 pub mod suite;
@@ -37,6 +38,12 @@ pub enum Error {
     Data(#[from] crate::data::Error),
     #[error(transparent)]
     Model(#[from] crate::model::Error),
+    /// Programs cannot be run here: why, and what to install.
+    #[error("{what}")]
+    NoSandbox { what: String },
+    /// The sandbox itself failed, not a program in it.
+    #[error("sandbox by {what}")]
+    Sandbox { what: String },
     #[error("{path}: line {line} is no record ({what}); remove the file to score again")]
     Record {
         path: PathBuf,
