@@ -6,7 +6,10 @@
 pub mod completion;
 pub mod loglikelihood;
 pub mod long_loss;
+pub mod pass_at_k;
 pub mod passkey;
+pub mod programs;
+pub mod programs_problem;
 pub mod record;
 pub mod sandbox;
 pub mod scores;
@@ -17,7 +20,7 @@ pub mod task;
 mod testing;
 pub mod tokens;
 
-pub use record::{Place, Protocol, Record, RecordLog};
+pub use record::{Place, Protocol, Record, RecordLog, Sample};
 pub use scores::{ScoreRow, scores};
 pub use spec::SuiteSpec;
 pub use suite::{Progress, Suite};

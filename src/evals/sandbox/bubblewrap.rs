@@ -5,6 +5,7 @@ use super::{
     jail::Jail,
     root::{LINKS, SCRATCH},
 };
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,18 @@ pub fn command(bwrap: &Path, harness: &Path, jail: &Jail) -> Command {
         Some(_) => command.args(["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]),
         None => command.arg("--unshare-user"),
     };
-    for path in &jail.python.readable {
+    // The folders on the way, which would else be as shut as root's home may be.
+    let readable = &jail.python.readable;
+    let files = readable
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(DEVICES.map(Path::new));
+    let above = files.flat_map(|path| path.ancestors().skip(1));
+    let above: BTreeSet<&Path> = above.filter(|path| path.parent().is_some()).collect();
+    for folder in above {
+        command.args(["--perms", "0755", "--dir"]).arg(folder);
+    }
+    for path in readable {
         command.arg("--ro-bind").args([path, path]);
     }
     for device in DEVICES {
