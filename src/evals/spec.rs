@@ -1,7 +1,10 @@
 //! What a suite file says: `[[task]]` tables, each of a kind.
 use super::Error;
+use super::choice::ChoiceSpec;
 use super::completion::CompletionSpec;
+use super::generate::GenerateSpec;
 use super::long_loss::LongLossSpec;
+use super::long_ppl::LongPplSpec;
 use super::passkey::PasskeySpec;
 use super::task::Kind;
 use crate::data::SourceSpec;
@@ -24,6 +27,24 @@ impl SuiteSpec {
         tasks.flat_map(|task| task.kind_mut().sources_mut())
     }
 
+    /// Names the judge of all tasks that take one and name none.
+    ///
+    /// # Errors
+    /// When no task takes one.
+    pub fn set_judge(&mut self, path: &str) -> Result<(), Error> {
+        let mut taken = false;
+        for task in &mut self.task {
+            taken |= task.kind_mut().set_judge(path);
+        }
+        match taken {
+            true => Ok(()),
+            false => Err(Error::Spec {
+                place: "judge".into(),
+                what: "no task of the suite takes one; leave it out".into(),
+            }),
+        }
+    }
+
     /// The scores over all depths and positions that the suite gives, as a decision names them:
     /// `task.metric`, and `task.length.metric` where a task has several lengths.
     pub fn score_names(&self) -> Vec<String> {
@@ -43,6 +64,9 @@ pub enum TaskSpec {
     Passkey(PasskeySpec),
     LongLoss(LongLossSpec),
     Completion(CompletionSpec),
+    LongPpl(LongPplSpec),
+    Choice(ChoiceSpec),
+    Generate(GenerateSpec),
 }
 
 impl TaskSpec {
@@ -52,6 +76,9 @@ impl TaskSpec {
             TaskSpec::Passkey(spec) => spec,
             TaskSpec::LongLoss(spec) => spec,
             TaskSpec::Completion(spec) => spec,
+            TaskSpec::LongPpl(spec) => spec,
+            TaskSpec::Choice(spec) => spec,
+            TaskSpec::Generate(spec) => spec,
         }
     }
 
@@ -60,6 +87,9 @@ impl TaskSpec {
             TaskSpec::Passkey(spec) => spec,
             TaskSpec::LongLoss(spec) => spec,
             TaskSpec::Completion(spec) => spec,
+            TaskSpec::LongPpl(spec) => spec,
+            TaskSpec::Choice(spec) => spec,
+            TaskSpec::Generate(spec) => spec,
         }
     }
 
@@ -232,6 +262,7 @@ per_file = 4
             panic!()
         };
         assert_eq!((prose.min_tokens(), prose.by_position), (512, true));
+        assert_eq!(prose.protocol, super::super::long_loss::Windows::Sliding);
         assert_eq!(parse(&toml::to_string(&suite).unwrap()).unwrap(), suite);
     }
 
