@@ -23,9 +23,9 @@ pub struct CheckpointArguments {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Ran {
     /// Hash of the checkpoint's content.
-    checkpoint: String,
+    pub checkpoint: String,
     /// Identity of the RoPE under which it ran.
-    rope: String,
+    pub rope: String,
     /// Whether that was another than it was trained with, as asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     rope_override: bool,
@@ -47,27 +47,33 @@ pub(super) struct Loaded {
 impl CheckpointArguments {
     /// Reads the checkpoint.
     pub(super) fn load(&self, env: &Env) -> Result<Loaded> {
-        let spec = BaseSpec::named(&self.checkpoint);
-        let checkpoint = match &self.rope_override {
-            None => spec.load(env)?,
-            Some(rope) => spec.load_with_rope(env, rope).context("--rope-override")?,
-        };
-        let config = &checkpoint.model.config;
-        let rope = config
-            .rope
-            .identity(config.head_dim, config.max_position_embeddings)?;
-        Ok(Loaded {
-            ran: Ran {
-                checkpoint: spec.content_hash()?,
-                rope,
-                rope_override: self.rope_override.is_some(),
-            },
-            checkpoint,
-        })
+        load(&self.checkpoint, self.rope_override.as_ref(), env)
     }
 }
 
-fn rope(text: &str) -> Result<RopeSpec, String> {
+/// Reads the checkpoint at a path, under another RoPE where one is given.
+pub(super) fn load(path: &str, other: Option<&RopeSpec>, env: &Env) -> Result<Loaded> {
+    let spec = BaseSpec::named(path);
+    let checkpoint = match other {
+        None => spec.load(env)?,
+        Some(rope) => spec.load_with_rope(env, rope).context("--rope-override")?,
+    };
+    let config = &checkpoint.model.config;
+    let rope = config
+        .rope
+        .identity(config.head_dim, config.max_position_embeddings)?;
+    Ok(Loaded {
+        ran: Ran {
+            checkpoint: spec.content_hash()?,
+            rope,
+            rope_override: other.is_some(),
+        },
+        checkpoint,
+    })
+}
+
+/// A RoPE on the command line.
+pub(super) fn rope(text: &str) -> Result<RopeSpec, String> {
     #[derive(Deserialize)]
     struct Said {
         rope: RopeSpec,

@@ -1,5 +1,6 @@
 //! The commands: one file a subcommand.
 mod checkpoint;
+mod eval;
 mod export;
 mod fetch;
 mod generate;
@@ -34,6 +35,8 @@ pub enum Command {
     Trial(trial::Arguments),
     /// Fetch what a study names of the Hugging Face Hub, or one repository, into the cache.
     Fetch(fetch::Arguments),
+    /// Score a checkpoint on a suite.
+    Eval(eval::Arguments),
     /// Show where a study's trials stand.
     Status(status::Arguments),
     /// Write a trial or a checkpoint as a folder that transformers, vLLM and llama.cpp load.
@@ -69,6 +72,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Sweep(arguments) => sweep::run(&arguments, cli.quiet),
         Command::Trial(arguments) => trial::run(&arguments),
         Command::Fetch(arguments) => fetch::run(&arguments, cli.quiet),
+        Command::Eval(arguments) => eval::run(&arguments, cli.quiet),
         Command::Status(arguments) => status::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments, cli.quiet),

@@ -244,8 +244,8 @@ fn dry_run(study: &Study, chosen: &[&str], out: &Path, as_json: bool) -> Result<
             "time: at {:.1} GFLOP/s of training, {:.1} of reading and {:.1} ms a generated token, measured \
              just now on one sequence; --jobs shares the cores",
             speed.train_flops / 1e9,
-            speed.score_flops / 1e9,
-            speed.token_seconds * 1e3
+            speed.scoring.score_flops / 1e9,
+            speed.scoring.token_seconds * 1e3
         );
     }
     Ok(super::OK)

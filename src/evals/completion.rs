@@ -177,6 +177,7 @@ impl Completion {
             output,
             output_text,
             expected: line.text.clone(),
+            choices: Vec::new(),
             metrics,
             weight,
             samples: Vec::new(),
@@ -241,7 +242,7 @@ impl Task for Completion {
 }
 
 /// 1 − Levenshtein distance / length of the longer, in characters; 1 of two empty texts.
-fn edit_similarity(a: &str, b: &str) -> f64 {
+pub(super) fn edit_similarity(a: &str, b: &str) -> f64 {
     strsim::normalized_levenshtein(a, b)
 }
 

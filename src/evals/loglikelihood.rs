@@ -4,6 +4,8 @@ use crate::model::cache::KvCache;
 use crate::ops::cross_entropy;
 use candle_core::Tensor;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Tokens that one pass runs through the model, about.
 const PASS: usize = 2048;
@@ -83,7 +85,7 @@ impl Item {
     }
 
     /// Positions from `from` to `to` after which a token is scored.
-    fn scored(&self, from: usize, to: usize) -> std::ops::Range<usize> {
+    fn scored(&self, from: usize, to: usize) -> Range<usize> {
         let (first, last) = ((self.scored_from - 1).max(from), self.inputs().min(to));
         first..last.max(first)
     }
@@ -102,78 +104,174 @@ pub fn check_ids(ids: &[u32], vocab_size: usize) -> Result<(), String> {
     }
 }
 
-/// Scores items that were checked, several at a time. What an item scores does not depend on the others.
+/// Scores items that were checked, several at a time; a context that several items have is read once. What an item
+/// scores does not depend on the others.
 ///
 /// # Errors
 /// When the model fails or a score is not finite.
 pub fn score(subject: &Subject, items: &[Item]) -> Result<Vec<Scored>, Error> {
-    let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by_key(|&i| (Reverse(items[i].token_ids.len()), i));
     let mut scored: Vec<Option<Scored>> = vec![None; items.len()];
-    let mut rest = order.as_slice();
-    while let Some(&longest) = rest.first() {
+    let families = families(items, !subject.model.config.rope.depends_on_length());
+    let mut rest = families.as_slice();
+    while !rest.is_empty() {
         // A RoPE that depends on the length takes a row at its own length, without padding.
-        let rows = match subject.model.config.rope.depends_on_length() {
+        let together = match subject.model.config.rope.depends_on_length() {
             true => 1,
-            false => (PASS / items[longest].inputs()).clamp(1, rest.len()),
+            false => Family::that_fit(rest),
         };
-        let (batch, after) = rest.split_at(rows);
+        let (batch, after) = rest.split_at(together);
         rest = after;
-        let together: Vec<&Item> = batch.iter().map(|&i| &items[i]).collect();
-        for (&i, one) in batch.iter().zip(score_batch(subject, &together)?) {
+        let rows: Vec<Row> = batch.iter().flat_map(Family::rows).collect();
+        for (row, one) in rows.iter().zip(score_batch(subject, &rows)?) {
             if !one.logprobs.iter().all(|x| x.is_finite()) {
                 return Err(Error::NotFinite {
-                    item: format!("item {i} of its batch"),
+                    item: format!("item {} of its batch", row.index),
                 });
             }
-            scored[i] = Some(one);
+            scored[row.index] = Some(one);
         }
     }
     Ok(scored.into_iter().flatten().collect())
 }
 
-/// Runs the items' tokens side by side, the shorter ones padded behind their end, where nothing looks.
-fn score_batch(subject: &Subject, items: &[&Item]) -> Result<Vec<Scored>, Error> {
+/// Items, by their indices, whose first `known` tokens are the same and are read once.
+struct Family<'a> {
+    known: usize,
+    items: Vec<(usize, &'a Item)>,
+}
+
+impl<'a> Family<'a> {
+    /// Tokens of the longest item behind what is known.
+    fn rest(&self) -> usize {
+        let rest = self
+            .items
+            .iter()
+            .map(|(_, item)| item.inputs() - self.known);
+        rest.max().unwrap_or(0)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'a>> {
+        let known = self.known;
+        let row = move |(i, &(index, item)): (usize, &(usize, &'a Item))| Row {
+            index,
+            item,
+            known,
+            is_first: i == 0,
+        };
+        self.items.iter().enumerate().map(row)
+    }
+
+    /// How many of these, of which the first is the longest, one pass takes; 1 at least.
+    fn that_fit(families: &[Family]) -> usize {
+        let Some(first) = families.first() else {
+            return 0;
+        };
+        let (mut rows, mut rest) = (0, 0);
+        let fits = families.iter().enumerate().take_while(|(i, family)| {
+            rows += family.items.len();
+            rest = rest.max(family.rest());
+            let same = (family.known > 0) == (first.known > 0);
+            same && (i + 1) * first.known + rows * rest <= PASS
+        });
+        fits.count().max(1)
+    }
+}
+
+/// One item of a batch.
+struct Row<'a> {
+    index: usize,
+    item: &'a Item,
+    known: usize,
+    /// Whether it is the one of its family that reads what they share.
+    is_first: bool,
+}
+
+/// Items by the contexts that they share, in an order in which those of like length are neighbours. Where nothing may
+/// be shared, each is alone.
+fn families(items: &[Item], shares: bool) -> Vec<Family<'_>> {
+    let mut by_context: BTreeMap<&[u32], Vec<(usize, &Item)>> = BTreeMap::new();
+    let mut families = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        // The last token of the context gives the first score, so it is read again.
+        match item.scored_from - 1 {
+            known if shares && known > 0 => {
+                let of_context = by_context.entry(&item.token_ids[..known]);
+                of_context.or_default().push((i, item));
+            }
+            _ => families.push(Family {
+                known: 0,
+                items: vec![(i, item)],
+            }),
+        }
+    }
+    families.extend(by_context.into_iter().map(|(context, items)| Family {
+        known: if items.len() > 1 { context.len() } else { 0 },
+        items,
+    }));
+    families.sort_by_key(|f| (Reverse(f.known), Reverse(f.rest()), f.items[0].0));
+    families
+}
+
+/// Runs the rows' tokens side by side, the shorter ones padded behind their end, where nothing looks.
+fn score_batch(subject: &Subject, rows: &[Row]) -> Result<Vec<Scored>, Error> {
     let (env, model) = (subject.env, subject.model);
     let model_error = |e: candle_core::Error| Error::Model(e.into());
-    let longest = items.iter().map(|item| item.inputs()).max().unwrap_or(0);
-    let table = model.rope_table(env, longest)?;
-    let mut cache = KvCache::new(env, model, items.len(), longest)?;
-    let rows: Vec<usize> = (0..items.len()).collect();
-    let chunk = match model.config.rope.depends_on_length() {
-        true => longest,
-        false => (PASS / items.len()).max(1),
+    let known = rows.iter().map(|row| row.known).max().unwrap_or(0);
+    let rest = rows.iter().map(|row| row.item.inputs() - row.known);
+    let longest = rest.max().unwrap_or(0);
+    let table = model.rope_table(env, known + longest)?;
+    let mut cache = KvCache::new(env, model, rows.len(), known + longest)?;
+    let chunk = |rows: usize| match model.config.rope.depends_on_length() {
+        true => longest.max(1),
+        false => (PASS / rows.max(1)).max(1),
     };
-    let mut scored: Vec<Scored> = items
+    let heads: Vec<usize> = (0..rows.len()).filter(|&r| rows[r].is_first).collect();
+    for from in (0..known).step_by(chunk(heads.len())) {
+        let to = (from + chunk(heads.len())).min(known);
+        let ids: Vec<u32> = heads
+            .iter()
+            .flat_map(|&r| padded(rows[r].item, from..to))
+            .collect();
+        model.hidden(env, &mut cache, &heads, &ids, &table)?;
+    }
+    let mut head = 0;
+    for (r, row) in rows.iter().enumerate().filter(|(_, row)| row.known > 0) {
+        if row.is_first {
+            head = r;
+            cache.truncate(r, row.known);
+        } else {
+            cache.share(head, r, row.known)?;
+        }
+    }
+    let all: Vec<usize> = (0..rows.len()).collect();
+    let mut scored: Vec<Scored> = rows
         .iter()
         .map(|_| Scored {
             logprobs: Vec::new(),
             greedy: Vec::new(),
         })
         .collect();
-    for from in (0..longest).step_by(chunk.max(1)) {
-        let to = (from + chunk).min(longest);
-        let mut ids = Vec::with_capacity(items.len() * (to - from));
-        for item in items {
-            ids.extend((from..to).map(|at| match at < item.inputs() {
-                true => item.token_ids[at],
-                false => 0,
-            }));
-        }
-        let hidden = model.hidden(env, &mut cache, &rows, &ids, &table)?;
+    for from in (0..longest).step_by(chunk(rows.len())) {
+        let to = (from + chunk(rows.len())).min(longest);
+        let ids: Vec<u32> = rows
+            .iter()
+            .flat_map(|row| padded(row.item, row.known + from..row.known + to))
+            .collect();
+        let hidden = model.hidden(env, &mut cache, &all, &ids, &table)?;
         let (mut states, mut targets, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, item) in items.iter().enumerate() {
-            let places = item.scored(from, to);
+        for (r, row) in rows.iter().enumerate() {
+            let begin = row.known + from;
+            let places = row.item.scored(begin, row.known + to);
             if places.is_empty() {
                 continue;
             }
             let state = hidden
-                .narrow(0, row, 1)
-                .and_then(|h| h.narrow(1, places.start - from, places.len()))
+                .narrow(0, r, 1)
+                .and_then(|h| h.narrow(1, places.start - begin, places.len()))
                 .map_err(model_error)?;
             states.push(state);
-            targets.extend_from_slice(&item.token_ids[places.start + 1..=places.end]);
-            owners.extend(places.map(|_| row));
+            targets.extend_from_slice(&row.item.token_ids[places.start + 1..=places.end]);
+            owners.extend(places.map(|_| r));
         }
         if states.is_empty() {
             continue;
@@ -183,12 +281,20 @@ fn score_batch(subject: &Subject, items: &[&Item]) -> Result<Vec<Scored>, Error>
             .map_err(model_error)?;
         let results = cross_entropy::log_probs(&states, &model.head().value, &targets)
             .map_err(crate::model::Error::from)?;
-        for (row, (logprob, greedy)) in owners.into_iter().zip(results) {
-            scored[row].logprobs.push(logprob);
-            scored[row].greedy.push(greedy);
+        for (r, (logprob, greedy)) in owners.into_iter().zip(results) {
+            scored[r].logprobs.push(logprob);
+            scored[r].greedy.push(greedy);
         }
     }
     Ok(scored)
+}
+
+/// The ids at these places that the model reads; 0 behind their end.
+fn padded(item: &Item, places: Range<usize>) -> impl Iterator<Item = u32> {
+    places.map(|at| match at < item.inputs() {
+        true => item.token_ids[at],
+        false => 0,
+    })
 }
 
 #[cfg(test)]
@@ -218,7 +324,36 @@ mod tests {
             scored_from,
         };
         let shapes = [(2, 1), (40, 1), (2100, 2090), (17, 16), (40, 20), (3, 1)];
-        (0..).zip(shapes).map(item).collect()
+        let mut all: Vec<Item> = (0..).zip(shapes).map(item).collect();
+        // Choices of two contexts, between other items.
+        for (context, length) in [(900, 7), (70, 3), (900, 40), (70, 9), (70, 1)] {
+            let before = (0..context).map(|j| (j * 13 + context) % 400);
+            let after = (0..length).map(|j| (j * 5 + length) % 400);
+            all.push(Item {
+                token_ids: before.chain(after).collect(),
+                scored_from: context as usize,
+            });
+        }
+        all
+    }
+
+    #[test]
+    fn a_context_is_read_once_for_all_that_have_it() {
+        let items = items();
+        let shared = |shares| {
+            let all = families(&items, shares);
+            let shared = all.iter().filter(|family| family.known > 0);
+            shared.map(|f| (f.known, f.items.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(shared(true), [(899, 2), (69, 3)]);
+        assert!(shared(false).is_empty());
+        assert_eq!(
+            families(&items, true)
+                .iter()
+                .map(|f| f.items.len())
+                .sum::<usize>(),
+            items.len()
+        );
     }
 
     #[test]

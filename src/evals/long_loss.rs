@@ -1,6 +1,8 @@
-//! Loss on long documents: each token once in a sliding window, and by its position in disjoint windows.
+//! Loss on long documents: each token once in a sliding or rolling window, and by its position in disjoint windows.
 use super::record::{Place, Protocol, Record};
-use super::task::{NO_SOURCES, a_tenth, at_least_one, held_out};
+use super::scores::bits_per_byte;
+use super::task::{NO_SOURCES, a_tenth, at_least_one, by_hash, held_out};
+use super::windows::{Window, buckets, place, rolling, sliding};
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
 use crate::data::{Document, SourceSpec};
 use crate::model::generate;
@@ -9,6 +11,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+/// Tokens of a document whose records are written together. A longer document has several records a score, so that
+/// a run that was killed goes on within it.
+const PART: usize = 32_768;
+
 /// `kind = "long_loss"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,10 +22,14 @@ pub struct LongLossSpec {
     pub name: String,
     /// Held-out texts.
     pub sources: Vec<SourceSpec>,
+    /// How each token is scored once.
+    #[serde(default, skip_serializing_if = "is_sliding")]
+    pub protocol: Windows,
     /// Tokens of a window.
     pub context: usize,
     /// Tokens by which the sliding window moves; less than `context`.
-    pub stride: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<usize>,
     /// How many documents, at most.
     pub documents: usize,
     /// Tokens that a document must have; `context` unless said.
@@ -30,6 +40,21 @@ pub struct LongLossSpec {
     /// Whether the loss is measured by position, too.
     #[serde(default = "yes")]
     pub by_position: bool,
+}
+
+/// The windows in which each token is scored once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Windows {
+    /// They overlap and move by `stride` (Hugging Face's and YaRN's).
+    #[default]
+    Sliding,
+    /// They do not overlap, and the document begins after BOS (lm-eval's `loglikelihood_rolling`).
+    Rolling,
+}
+
+fn is_sliding(windows: &Windows) -> bool {
+    *windows == Windows::Sliding
 }
 
 fn yes() -> bool {
@@ -57,7 +82,7 @@ impl Kind for LongLossSpec {
     }
 
     fn problem(&self) -> Option<String> {
-        let (context, stride) = (self.context, self.stride);
+        let context = self.context;
         if self.sources.is_empty() {
             return Some(NO_SOURCES.into());
         }
@@ -66,11 +91,26 @@ impl Kind for LongLossSpec {
                 "`context` is {context}; a window needs at least 2 tokens"
             ));
         }
-        if stride == 0 || stride >= context {
-            return Some(format!(
-                "`stride` is {stride}; it must be from 1 to less than `context` ({context}), or a \
-                 window's first token would have nothing before it"
-            ));
+        match (self.protocol, self.stride) {
+            (Windows::Sliding, None) => {
+                return Some(
+                    "has no `stride`, by which the window moves; say one, or protocol = \"rolling\""
+                        .into(),
+                );
+            }
+            (Windows::Sliding, Some(stride)) if stride == 0 || stride >= context => {
+                return Some(format!(
+                    "`stride` is {stride}; it must be from 1 to less than `context` ({context}), or a \
+                     window's first token would have nothing before it"
+                ));
+            }
+            (Windows::Rolling, Some(_)) => {
+                return Some(
+                    "says `stride` with protocol = \"rolling\", whose windows do not overlap; leave it out"
+                        .into(),
+                );
+            }
+            _ => {}
         }
         if self.min_tokens() < 2 || self.by_position && self.min_tokens() < context {
             return Some(format!(
@@ -116,6 +156,9 @@ pub struct LongLoss {
     spec: LongLossSpec,
     tokens: Rc<Tokens>,
     documents: Vec<Text>,
+    parts: Vec<Part>,
+    /// Which score each item is.
+    scored: Vec<Scored>,
     items: Vec<String>,
 }
 
@@ -125,11 +168,22 @@ struct Text {
     ids: Vec<u32>,
 }
 
-/// A window of a document, and which of its tokens are scored there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Window {
-    tokens: Range<usize>,
-    scored: Range<usize>,
+/// What of a document is scored together: its records are one chunk.
+struct Part {
+    /// Index of the document.
+    document: usize,
+    /// Windows over `ids`, which for the rolling protocol begin with a BOS that `Text::ids` may not have.
+    whole: Vec<Window>,
+    /// Numbers of the disjoint windows, for the loss by position.
+    disjoint: Range<usize>,
+    /// How many items it has.
+    items: usize,
+}
+
+/// One item: a part of a document, over its whole windows or a bucket of positions.
+struct Scored {
+    part: usize,
+    bucket: Option<usize>,
 }
 
 /// What the scored tokens add up to.
@@ -149,13 +203,13 @@ impl LongLoss {
     pub fn new(
         spec: &LongLossSpec,
         tokens: Rc<Tokens>,
-        mut documents: Vec<Document>,
+        documents: Vec<Document>,
     ) -> Result<Self, Error> {
-        documents.sort_by_cached_key(|d| (*blake3::hash(d.id.as_bytes()).as_bytes(), d.id.clone()));
         let min_tokens = spec.min_tokens();
         let mut texts = Vec::new();
         let mut longest = 0;
-        for document in &documents {
+        let of_all = documents.len();
+        for document in by_hash(documents) {
             if texts.len() == spec.documents {
                 break;
             }
@@ -170,62 +224,134 @@ impl LongLoss {
             }
             ids.truncate(spec.max_tokens);
             texts.push(Text {
-                id: document.id.clone(),
+                id: document.id,
                 ids,
             });
         }
         if texts.is_empty() {
             let what = format!(
-                "none of its {} documents has {min_tokens} tokens (the longest that was read has \
-                 {longest}); name longer ones or lower `context` or `min_tokens`",
-                documents.len()
+                "none of its {of_all} documents has {min_tokens} tokens (the longest that was read has \
+                 {longest}); name longer ones or lower `context` or `min_tokens`"
             );
             return Err(Error::task(&spec.name, what));
         }
-        let mut items = Vec::new();
-        for text in &texts {
-            let (name, id) = (&spec.name, &text.id);
-            items.push(format!("{name}/{id}/sliding"));
-            if spec.by_position {
-                let places = buckets(spec.context)
-                    .into_iter()
-                    .map(|bucket| place(&bucket));
-                items.extend(places.map(|place| format!("{name}/{id}/{place}")));
-            }
-        }
-        Ok(LongLoss {
+        let mut task = LongLoss {
             spec: spec.clone(),
             tokens,
             documents: texts,
-            items,
-        })
+            parts: Vec::new(),
+            scored: Vec::new(),
+            items: Vec::new(),
+        };
+        for document in 0..task.documents.len() {
+            task.add_parts(document);
+        }
+        Ok(task)
     }
 
-    /// Items of a document: the sliding loss, then the positions.
-    fn items_per_document(&self) -> usize {
-        if self.spec.by_position {
-            1 + buckets(self.spec.context).len()
-        } else {
-            1
+    /// Cuts a document into parts, and names their items.
+    fn add_parts(&mut self, document: usize) {
+        let Text { id, ids } = &self.documents[document];
+        let (context, stem) = (self.spec.context, format!("{}/{id}", self.spec.name));
+        let mut whole = match self.spec.protocol {
+            Windows::Sliding => sliding(ids.len(), context, self.spec.stride.unwrap_or(context)),
+            Windows::Rolling => rolling(ids.len() + self.begins_bare(), context),
+        }
+        .into_iter()
+        .peekable();
+        let disjoint = match self.spec.by_position {
+            true => ids.len() / context,
+            false => 0,
+        };
+        let (parts, mut next) = (ids.len().div_ceil(PART), 0);
+        for part in 0..parts {
+            let end = match part + 1 == parts {
+                true => usize::MAX,
+                false => (part + 1) * PART,
+            };
+            let of_part: Vec<Window> =
+                std::iter::from_fn(|| whole.next_if(|w| w.scored.start < end)).collect();
+            let before = next;
+            next += (next..disjoint).take_while(|w| w * context < end).count();
+            let number = match parts {
+                1 => String::new(),
+                _ => format!("/{part}"),
+            };
+            let first = self.items.len();
+            if !of_part.is_empty() {
+                self.items.push(format!("{stem}/{}{number}", self.whole()));
+            }
+            if before < next {
+                let places = buckets(context).into_iter().map(|bucket| place(&bucket));
+                self.items
+                    .extend(places.map(|place| format!("{stem}/{place}{number}")));
+            }
+            if self.items.len() == first {
+                continue;
+            }
+            let index = self.parts.len();
+            let of_whole = (!of_part.is_empty()).then_some(None);
+            let of_buckets = (before < next).then(|| (0..buckets(context).len()).map(Some));
+            let buckets = of_whole.into_iter().chain(of_buckets.into_iter().flatten());
+            self.scored.extend(buckets.map(|bucket| Scored {
+                part: index,
+                bucket,
+            }));
+            self.parts.push(Part {
+                document,
+                whole: of_part,
+                disjoint: before..next,
+                items: self.items.len() - first,
+            });
         }
     }
 
-    fn sliding(&self, text: &Text, score: &mut Scorer) -> Result<Sum, Error> {
+    /// The protocol of the score over all positions.
+    fn whole(&self) -> Protocol {
+        match self.spec.protocol {
+            Windows::Sliding => Protocol::Sliding,
+            Windows::Rolling => Protocol::Rolling,
+        }
+    }
+
+    /// 1 where a document has no BOS before its first token, so that the rolling protocol puts one there.
+    fn begins_bare(&self) -> usize {
+        usize::from(self.tokens.leading().is_empty())
+    }
+
+    /// The ids over which the whole windows of a document go.
+    fn ids(&self, document: usize, subject: &Subject) -> Result<Vec<u32>, Error> {
+        let ids = self.documents[document].ids.clone();
+        if self.spec.protocol == Windows::Sliding || self.begins_bare() == 0 {
+            return Ok(ids);
+        }
+        let config = &subject.model.config;
+        let prefix = config.bos_token_id.or(config.eos_token_id.first().copied()).ok_or_else(|| {
+            let what = "protocol = \"rolling\" begins a document with BOS or EOS, and the checkpoint's \
+                        config.json has neither";
+            Error::task(&self.spec.name, what)
+        })?;
+        Ok([&[prefix], &ids[..]].concat())
+    }
+
+    fn whole_windows(&self, ids: &[u32], part: &Part, score: &mut Scorer) -> Result<Sum, Error> {
         let mut sum = Sum::default();
-        for window in windows(text.ids.len(), self.spec.context, self.spec.stride) {
-            let first = window.scored.start - window.tokens.start;
-            let log_probs = score(&text.ids[window.tokens], first)?;
-            self.add(&mut sum, &log_probs, &text.ids[window.scored]);
+        for Window { tokens, scored } in part.whole.iter().cloned() {
+            let first = scored.start - tokens.start;
+            let log_probs = score(&ids[tokens], first)?;
+            self.add(&mut sum, &log_probs, &ids[scored]);
         }
         Ok(sum)
     }
 
     /// Sums by bucket over windows of `context` tokens that do not overlap; what is left of the document
     /// after the last whole one is not scored, so that every bucket comes from the same windows.
-    fn by_position(&self, text: &Text, score: &mut Scorer) -> Result<Vec<Sum>, Error> {
-        let buckets = buckets(self.spec.context);
+    fn by_position(&self, part: &Part, score: &mut Scorer) -> Result<Vec<Sum>, Error> {
+        let (ids, context) = (&self.documents[part.document].ids, self.spec.context);
+        let buckets = buckets(context);
         let mut sums: Vec<Sum> = buckets.iter().map(|_| Sum::default()).collect();
-        for ids in text.ids.chunks_exact(self.spec.context) {
+        for window in part.disjoint.clone() {
+            let ids = &ids[window * context..(window + 1) * context];
             let log_probs = score(ids, 1)?;
             for (sum, bucket) in sums.iter_mut().zip(&buckets) {
                 // The token at position 0 has nothing before it, and `log_probs` begins with position 1.
@@ -246,10 +372,12 @@ impl LongLoss {
         sum.bytes += self.tokens.bytes(ids);
     }
 
-    fn record(&self, index: usize, sum: &Sum, place: Option<Place>) -> Record {
-        let text = &self.documents[index / self.items_per_document()];
+    /// The record of an item; `prompt` is what the model was given.
+    fn record(&self, index: usize, sum: &Sum, prompt: Vec<u32>) -> Record {
+        let Scored { part, bucket } = self.scored[index];
+        let place: Option<Place> = bucket.map(|b| place(&buckets(self.spec.context)[b]));
         let protocol = match place {
-            None => Protocol::Sliding,
+            None => self.whole(),
             Some(_) => Protocol::Disjoint,
         };
         let mut metrics =
@@ -266,38 +394,42 @@ impl LongLoss {
             index,
             length: self.spec.context,
             place,
-            cluster: text.id.clone(),
-            prompt: if place.is_none() {
-                text.ids.clone()
-            } else {
-                Vec::new()
-            },
+            cluster: self.documents[self.parts[part].document].id.clone(),
+            prompt,
             output: Vec::new(),
             output_text: String::new(),
             expected: String::new(),
+            choices: Vec::new(),
             metrics,
             weight: sum.tokens as f64,
             samples: Vec::new(),
         }
     }
 
-    /// The records of items of one document.
-    fn score(&self, items: &[usize], score: &mut Scorer) -> Result<Vec<Record>, Error> {
-        let each = self.items_per_document();
-        let Some(text) = items.first().map(|&i| &self.documents[i / each]) else {
+    /// The records of items of one part, whose document has these `ids`.
+    fn score(
+        &self,
+        items: &[usize],
+        ids: &[u32],
+        score: &mut Scorer,
+    ) -> Result<Vec<Record>, Error> {
+        let Some(part) = items.first().map(|&i| &self.parts[self.scored[i].part]) else {
             return Ok(Vec::new());
         };
-        let by_position = if items.iter().any(|i| i % each > 0) {
-            self.by_position(text, score)?
-        } else {
-            Vec::new()
+        let by_position = match items.iter().any(|&i| self.scored[i].bucket.is_some()) {
+            true => self.by_position(part, score)?,
+            false => Vec::new(),
         };
-        let buckets = buckets(self.spec.context);
         let mut records = Vec::new();
         for &index in items {
-            records.push(match index % each {
-                0 => self.record(index, &self.sliding(text, score)?, None),
-                i => self.record(index, &by_position[i - 1], Some(place(&buckets[i - 1]))),
+            records.push(match self.scored[index].bucket {
+                Some(bucket) => self.record(index, &by_position[bucket], Vec::new()),
+                None => {
+                    let sum = self.whole_windows(ids, part, score)?;
+                    let from = part.whole.first().map_or(0, |w| w.tokens.start);
+                    let to = part.whole.last().map_or(0, |w| w.tokens.end);
+                    self.record(index, &sum, ids[from..to].to_vec())
+                }
             });
         }
         Ok(records)
@@ -317,7 +449,12 @@ impl Task for LongLoss {
     }
 
     fn chunks(&self) -> Vec<usize> {
-        vec![self.items_per_document(); self.documents.len()]
+        self.parts.iter().map(|part| part.items).collect()
+    }
+
+    fn divisible(&self) -> bool {
+        // The positions of a part come from the same windows.
+        false
     }
 
     fn texts(&self) -> Result<Vec<Document>, Error> {
@@ -331,73 +468,28 @@ impl Task for LongLoss {
     }
 
     fn estimate(&self) -> Estimate {
-        let (context, stride) = (self.spec.context, self.spec.stride);
-        let mut prefill = 0;
-        for text in &self.documents {
-            let n = text.ids.len();
-            prefill += windows(n, context, stride)
-                .iter()
-                .map(|w| w.tokens.len())
-                .sum::<usize>();
-            if self.spec.by_position {
-                prefill += n / context * context;
-            }
-        }
+        let of_part = |part: &Part| {
+            let whole: usize = part.whole.iter().map(|w| w.tokens.len()).sum();
+            whole + part.disjoint.len() * self.spec.context
+        };
         Estimate {
-            prefill,
+            prefill: self.parts.iter().map(of_part).sum(),
             generated: 0,
         }
     }
 
     fn run(&self, subject: &Subject, items: &[usize]) -> Result<Vec<Record>, Error> {
+        let Some(&first) = items.first() else {
+            return Ok(Vec::new());
+        };
+        let document = self.parts[self.scored[first].part].document;
+        let ids = self.ids(document, subject)?;
         let mut score = |ids: &[u32], first: usize| {
             let (env, model) = (subject.env, subject.model);
             Ok(generate::log_probs_from(env, model, ids, first)?)
         };
-        self.score(items, &mut score)
+        self.score(items, &ids, &mut score)
     }
-}
-
-/// The windows of the protocol "sliding", as Hugging Face's guide to perplexity and YaRN's evaluation have
-/// them: the window moves by `stride`, and of each but the first only the tokens that no earlier window
-/// reached are scored. So every token but the document's first is scored once, with at least
-/// `context - stride` tokens before it in its window unless the document has fewer.
-fn windows(tokens: usize, context: usize, stride: usize) -> Vec<Window> {
-    let mut all = Vec::new();
-    let (mut begin, mut reached) = (0, 1);
-    while reached < tokens {
-        let end = (begin + context).min(tokens);
-        all.push(Window {
-            tokens: begin..end,
-            scored: reached..end,
-        });
-        reached = end;
-        begin += stride;
-    }
-    all
-}
-
-/// Positions 0-31, 32-63, 64-127 and on in powers of two up to `context`.
-fn buckets(context: usize) -> Vec<Range<usize>> {
-    let mut all = Vec::new();
-    let (mut from, mut end) = (0, 32);
-    while from < context {
-        all.push(from..end.min(context));
-        (from, end) = (end, 2 * end);
-    }
-    all
-}
-
-fn place(bucket: &Range<usize>) -> Place {
-    Place::Positions {
-        from: bucket.start,
-        to: bucket.end - 1,
-    }
-}
-
-/// A text's information content over its size in UTF-8: comparable across tokenizers.
-fn bits_per_byte(nats: f64, bytes: usize) -> f64 {
-    nats / std::f64::consts::LN_2 / bytes as f64
 }
 
 #[cfg(test)]

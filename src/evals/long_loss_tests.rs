@@ -5,8 +5,9 @@ fn spec(context: usize, stride: usize) -> LongLossSpec {
     LongLossSpec {
         name: "prose".into(),
         sources: Vec::new(),
+        protocol: Windows::Sliding,
         context,
-        stride,
+        stride: Some(stride),
         documents: 3,
         min_tokens: None,
         max_tokens: 150,
@@ -32,39 +33,13 @@ fn made_up(ids: &[u32]) -> Vec<f32> {
     (1..ids.len()).map(loss).collect()
 }
 
-#[test]
-fn every_token_is_scored_once_with_its_context() {
-    for tokens in [2, 31, 32, 33, 64, 100, 257] {
-        for (context, stride) in [(32, 1), (32, 8), (32, 31), (64, 20), (300, 256)] {
-            let mut times = vec![0; tokens];
-            for window in windows(tokens, context, stride) {
-                assert!(window.tokens.len() <= context && window.tokens.end <= tokens);
-                assert!(window.tokens.start < window.scored.start);
-                assert_eq!(window.tokens.end, window.scored.end);
-                for t in window.scored {
-                    times[t] += 1;
-                    let before = t - window.tokens.start;
-                    assert!(
-                        before >= t.min(context - stride),
-                        "token {t} has {before} before it"
-                    );
-                }
-            }
-            assert_eq!(times[0], 0);
-            assert!(
-                times[1..].iter().all(|&n| n == 1),
-                "{tokens} {context} {stride}: {times:?}"
-            );
-        }
-    }
-}
-
 /// Hugging Face's loop, written down literally: token t is scored in the first window that has it.
 #[test]
 fn the_sliding_loss_is_that_of_the_naive_loop() {
     let task = task(48, 20);
     let mut score = |ids: &[u32], first: usize| Ok(made_up(ids)[first - 1..].to_vec());
-    for text in &task.documents {
+    for part in &task.parts {
+        let text = &task.documents[part.document];
         let n = text.ids.len();
         let mut nats = 0.0;
         for t in 1..n {
@@ -73,7 +48,7 @@ fn the_sliding_loss_is_that_of_the_naive_loop() {
             let end = (begin + 48).min(n);
             nats -= f64::from(made_up(&text.ids[begin..end])[t - begin - 1]);
         }
-        let sum = task.sliding(text, &mut score).unwrap();
+        let sum = task.whole_windows(&text.ids, part, &mut score).unwrap();
         assert!((sum.nats - nats).abs() < 1e-6 * nats);
         assert_eq!(sum.tokens, n - 1);
         assert_eq!(sum.bytes, task.tokens.bytes(&text.ids[1..]));
@@ -84,11 +59,9 @@ fn the_sliding_loss_is_that_of_the_naive_loop() {
 fn positions_come_from_disjoint_windows() {
     let task = task(70, 35);
     let mut score = |ids: &[u32], first: usize| Ok(made_up(ids)[first - 1..].to_vec());
-    let text = task
-        .documents
-        .iter()
-        .find(|text| text.ids.len() == 150)
-        .unwrap();
+    let document = task.documents.iter().position(|text| text.ids.len() == 150);
+    let part = &task.parts[document.unwrap()];
+    let text = &task.documents[part.document];
     let mut naive = [(0.0, 0, 0); 3];
     for window in 0..2 {
         let ids = &text.ids[window * 70..(window + 1) * 70];
@@ -103,7 +76,7 @@ fn positions_come_from_disjoint_windows() {
             naive[bucket].2 += task.tokens.bytes(&ids[position..=position]);
         }
     }
-    let sums = task.by_position(text, &mut score).unwrap();
+    let sums = task.by_position(part, &mut score).unwrap();
     assert_eq!(sums.len(), 3);
     for (sum, (nats, tokens, bytes)) in sums.iter().zip(naive) {
         assert!((sum.nats - nats).abs() < 1e-6 * nats);
@@ -116,19 +89,6 @@ fn positions_come_from_disjoint_windows() {
 }
 
 #[test]
-fn buckets_are_powers_of_two_up_to_the_context() {
-    let names = |context| {
-        buckets(context)
-            .iter()
-            .map(|b| place(b).to_string())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(names(256), ["0-31", "32-63", "64-127", "128-255"]);
-    assert_eq!(names(100), ["0-31", "32-63", "64-99"]);
-    assert_eq!(names(16), ["0-15"]);
-}
-
-#[test]
 fn bits_per_byte_of_a_known_loss() {
     // 8 tokens at ln 256 nats over 16 bytes: 64 bits, 4 a byte.
     assert!((bits_per_byte(8.0 * 256f64.ln(), 16) - 4.0).abs() < 1e-12);
@@ -138,7 +98,7 @@ fn bits_per_byte_of_a_known_loss() {
         tokens: 2,
         bytes: 6,
     };
-    let record = task.record(0, &sum, None);
+    let record = task.record(0, &sum, vec![1, 2]);
     assert!((record.metrics["bits_per_byte"] - 0.5).abs() < 1e-12);
     assert!((record.metrics["nats_per_token"] - 1.5 * std::f64::consts::LN_2).abs() < 1e-12);
     assert_eq!((record.weight, record.metrics["bytes"]), (2.0, 6.0));
@@ -148,20 +108,24 @@ fn bits_per_byte_of_a_known_loss() {
 fn any_part_of_a_documents_items_gives_the_same_records() {
     let task = task(70, 35);
     let mut score = |ids: &[u32], first: usize| Ok(made_up(ids)[first - 1..].to_vec());
-    let each = task.items_per_document();
+    let each = 1 + buckets(70).len();
     assert_eq!(task.chunks(), vec![each; 3]);
     assert_eq!(task.items().len(), 3 * each);
     let chunk: Vec<usize> = (each..2 * each).collect();
-    let whole = task.score(&chunk, &mut score).unwrap();
+    let ids = &task.documents[1].ids;
+    let whole = task.score(&chunk, ids, &mut score).unwrap();
     assert_eq!(whole.len(), each);
     for (record, &i) in whole.iter().zip(&chunk) {
         assert_eq!((&record.item, record.index), (&task.items()[i], i));
         assert_eq!(
-            &task.score(&[i], &mut score).unwrap(),
+            &task.score(&[i], ids, &mut score).unwrap(),
             std::slice::from_ref(record)
         );
     }
-    assert_eq!(task.score(&chunk[2..], &mut score).unwrap(), whole[2..]);
+    assert_eq!(
+        task.score(&chunk[2..], ids, &mut score).unwrap(),
+        whole[2..]
+    );
 }
 
 #[test]
@@ -172,10 +136,11 @@ fn the_estimate_is_what_is_scored() {
         scored += ids.len();
         Ok(made_up(ids)[first - 1..].to_vec())
     };
-    let each = task.items_per_document();
+    let each = 1 + buckets(70).len();
     for document in 0..3 {
         let chunk: Vec<usize> = (document * each..(document + 1) * each).collect();
-        task.score(&chunk, &mut score).unwrap();
+        let ids = &task.documents[document].ids;
+        task.score(&chunk, ids, &mut score).unwrap();
     }
     assert_eq!(task.estimate().prefill, scored);
 }
@@ -205,4 +170,70 @@ fn documents_are_long_enough_and_fewer_are_the_first_of_more() {
             .contains("none of its 7 documents has 100000 tokens"),
         "{error}"
     );
+}
+
+/// A document of two and a half parts gives the sums of one that is not cut.
+#[test]
+fn a_long_document_is_scored_in_parts() {
+    for protocol in [Windows::Sliding, Windows::Rolling] {
+        let mut spec = spec(1000, 600);
+        spec.protocol = protocol;
+        spec.stride = is_sliding(&protocol).then_some(600);
+        spec.max_tokens = usize::MAX;
+        let text = "Here we go to the sky. ".repeat(10 * PART / 40);
+        let document = Document {
+            id: "long".into(),
+            text,
+        };
+        let task = LongLoss::new(&spec, Rc::new(tokens()), vec![document]).unwrap();
+        let text = task.documents[0].ids.clone();
+        let ids = match protocol {
+            Windows::Sliding => text.clone(),
+            Windows::Rolling => [&[399], &text[..]].concat(),
+        };
+        let chunks = task.chunks();
+        assert!(chunks.len() > 1, "{} tokens", text.len());
+        assert!(chunks.iter().all(|&size| size == 1 + buckets(1000).len()));
+        let mut score = |ids: &[u32], first: usize| Ok(made_up(ids)[first - 1..].to_vec());
+        let (mut nats, mut scored, mut positions, mut from) = (0.0, 0.0, 0.0, 0);
+        for size in chunks {
+            let items: Vec<usize> = (from..from + size).collect();
+            from += size;
+            let records = task.score(&items, &ids, &mut score).unwrap();
+            assert!(records[0].prompt.len() <= PART + 1000);
+            nats += records[0].metrics["nats_per_token"] * records[0].weight;
+            scored += records[0].weight;
+            positions += records[1..].iter().map(|r| r.weight).sum::<f64>();
+        }
+        let windows = match protocol {
+            Windows::Sliding => sliding(ids.len(), 1000, 600),
+            Windows::Rolling => rolling(ids.len(), 1000),
+        };
+        let mut at_once = 0.0;
+        for Window { tokens, scored } in windows {
+            let first = scored.start - tokens.start;
+            at_once -= made_up(&ids[tokens])[first - 1..]
+                .iter()
+                .map(|&x| f64::from(x))
+                .sum::<f64>();
+        }
+        assert!((nats - at_once).abs() < 1e-9 * at_once);
+        assert_eq!(scored as usize, ids.len() - 1);
+        assert_eq!(positions as usize, text.len() / 1000 * 999);
+        let distinct: std::collections::BTreeSet<&String> = task.items().iter().collect();
+        assert_eq!(distinct.len(), task.items().len());
+    }
+}
+
+#[test]
+fn a_protocol_has_the_keys_that_belong_to_it() {
+    let mut spec = spec(48, 20);
+    spec.sources = vec![toml::from_str("name = 'x'\npaths = ['a']").unwrap()];
+    assert_eq!(spec.problem(), None);
+    spec.protocol = Windows::Rolling;
+    assert!(spec.problem().unwrap().contains("leave it out"));
+    spec.stride = None;
+    assert_eq!(spec.problem(), None);
+    spec.protocol = Windows::Sliding;
+    assert!(spec.problem().unwrap().contains("has no `stride`"));
 }

@@ -3,9 +3,14 @@
 //!
 //! Evaluations know a model and a tokenizer, not how the model was trained. The same suite gives the same
 //! items for every model with the same tokenizer, so that scores can be compared item by item.
+pub mod cache;
+pub mod choice;
 pub mod completion;
+pub mod generate;
+pub mod identity;
 pub mod loglikelihood;
 pub mod long_loss;
+pub mod long_ppl;
 pub mod pass_at_k;
 pub mod passkey;
 pub mod programs;
@@ -16,10 +21,13 @@ pub mod scores;
 pub mod spec;
 pub mod suite;
 pub mod task;
+mod template;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+mod windows;
 
+pub use cache::ScoreCache;
 pub use record::{Place, Protocol, Record, RecordLog, Sample};
 pub use scores::{ScoreRow, scores};
 pub use spec::SuiteSpec;
@@ -37,6 +45,11 @@ pub enum Error {
     Spec { place: String, what: String },
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    #[error("task \"{task}\": judge: {source}")]
+    Judge {
+        task: String,
+        source: Box<crate::checkpoint::Error>,
+    },
     #[error(transparent)]
     Data(#[from] crate::data::Error),
     #[error(transparent)]
@@ -70,6 +83,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// An error of the checkpoint that judges for a task.
+    fn judge(task: &str, source: crate::checkpoint::Error) -> Self {
+        Error::Judge {
+            task: task.to_string(),
+            source: Box::new(source),
+        }
+    }
+
     /// An error of one task of a suite.
     fn task(name: &str, what: impl Into<String>) -> Self {
         Error::Spec {

@@ -227,6 +227,7 @@ impl Passkey {
             output,
             output_text,
             expected: key,
+            choices: Vec::new(),
             metrics: BTreeMap::from([("exact_match".into(), found)]),
             weight: 1.0,
             samples: Vec::new(),

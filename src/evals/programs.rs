@@ -251,6 +251,7 @@ impl Programs {
             expected: String::new(),
             metrics,
             weight: 1.0,
+            choices: Vec::new(),
             samples: samples.collect(),
         })
     }

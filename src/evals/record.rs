@@ -1,5 +1,6 @@
 //! What an evaluation keeps of every item.
 use super::Error;
+use super::long_ppl::KeyRule;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,15 +11,23 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// How an item was scored. Scores under different protocols are not comparable, so every row names its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Greedy continuation; its first five characters must be the key.
     Passkey,
     /// Loss of each token once, in overlapping windows that move by `stride` (Hugging Face's and YaRN's).
     Sliding,
+    /// Loss of each token once, in windows that do not overlap, after a BOS (lm-eval's `loglikelihood_rolling`).
+    Rolling,
     /// Loss by position in windows that do not overlap.
     Disjoint,
+    /// Loss of the tokens that need the long context, as a judge has it.
+    LongPpl(KeyRule),
+    /// The likeliest of given continuations.
+    Choice,
+    /// Greedy continuation, compared with given answers.
+    Answer,
     /// Greedy continuation to the end of the line, and the loss of the true line.
     NextLine,
     /// Drawn continuations up to a stop, run with the problem's tests.
@@ -30,7 +39,11 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Protocol::Passkey => "passkey",
             Protocol::Sliding => "sliding",
+            Protocol::Rolling => "rolling",
             Protocol::Disjoint => "disjoint",
+            Protocol::LongPpl(rule) => return write!(f, "long_ppl {rule}"),
+            Protocol::Choice => "choice",
+            Protocol::Answer => "answer",
             Protocol::NextLine => "next_line",
             Protocol::Programs => "programs",
         })
@@ -85,6 +98,20 @@ impl TryFrom<String> for Place {
     }
 }
 
+/// A continuation among which an item chooses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// The ids that the model was given, context and continuation.
+    pub token_ids: Vec<u32>,
+    /// Index of the continuation's first token.
+    pub scored_from: usize,
+    /// Of the whole continuation, in nats.
+    pub logprob: f64,
+    /// Whether it is what the model would have said.
+    pub greedy: bool,
+}
+
 /// One scored item: a line of `records.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +138,9 @@ pub struct Record {
     pub output: Vec<u32>,
     pub output_text: String,
     pub expected: String,
+    /// The continuations of a choice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
     /// By metric; `bytes` beside `bits_per_byte` is its weight, not a score.
     pub metrics: BTreeMap<String, f64>,
     /// Weight of `nats_per_token`: scored tokens.
@@ -213,6 +243,7 @@ pub(super) mod tests {
             output: vec![3],
             output_text: "\n 1".into(),
             expected: "1".into(),
+            choices: Vec::new(),
             metrics: BTreeMap::new(),
             weight: 1.0,
             samples: Vec::new(),

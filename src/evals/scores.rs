@@ -12,9 +12,12 @@
 //! Clusters are documents for losses and files for completion; for a passkey each item is its own, which
 //! makes this the usual s/√n. With one cluster there is no standard error.
 //!
+//! `acc`, `acc_norm` and the metrics of a user's own task weigh every item the same, too. Clusters are what the suite
+//! says there, else the items.
+//!
 //! Passkey has a row for each (length, depth), for each length (the mean over its depths' means), and one
 //! over all (the mean over lengths). Within a length the standard error takes its items as one sample,
-//! which errs on the wide side when depths differ; over lengths, which are fixed, `se² = Σ se_l² / L²`.
+//! which errs on the wide side when depths differ; over lengths, which are fixed, `se² = Σ se_l² / L²`. A task of a user's own has the same rows without depths.
 use super::record::{Place, Protocol, Record};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -52,7 +55,7 @@ pub fn scores(records: &[Record]) -> Vec<ScoreRow> {
         let of_protocol = groups(of_task.into_iter(), |r| r.protocol);
         for (protocol, records) in of_protocol {
             for metric in metrics(&records) {
-                if protocol == Protocol::Passkey {
+                if matches!(protocol, Protocol::Passkey | Protocol::Answer) {
                     rows.extend(passkey(&records, &metric));
                 } else {
                     rows.extend(by_place(&records, &metric));
@@ -77,10 +80,10 @@ fn by_place(records: &[&Record], metric: &str) -> Vec<ScoreRow> {
 
 /// Rows for each length and depth, for each length, and over all.
 fn passkey(records: &[&Record], metric: &str) -> Vec<ScoreRow> {
-    let mut rows = by_place(records, metric);
+    let by_place = by_place(records, metric);
     let mut lengths = Vec::new();
     for (length, of_length) in groups(records.iter().copied(), |r| r.length) {
-        let depths = rows.iter().filter(|row| row.length == Some(length));
+        let depths = by_place.iter().filter(|row| row.length == Some(length));
         let values: Vec<f64> = depths.map(|row| row.value).collect();
         lengths.push((
             length,
@@ -91,6 +94,9 @@ fn passkey(records: &[&Record], metric: &str) -> Vec<ScoreRow> {
         ));
     }
     let first = records[0];
+    // Without depths they are the means of the lengths.
+    let mut rows = by_place;
+    rows.retain(|row| row.depth_or_position.is_some());
     for &(length, mean) in &lengths {
         rows.push(row(first, Some(length), None, metric, mean));
     }
@@ -124,6 +130,11 @@ fn metrics(records: &[&Record]) -> Vec<String> {
     let names: std::collections::BTreeSet<&String> =
         names.filter(|name| *name != "bytes").collect();
     names.into_iter().cloned().collect()
+}
+
+/// A text's information content over its size in UTF-8: comparable across tokenizers.
+pub(super) fn bits_per_byte(nats: f64, bytes: usize) -> f64 {
+    nats / std::f64::consts::LN_2 / bytes as f64
 }
 
 fn weight(record: &Record, metric: &str) -> f64 {
@@ -256,6 +267,25 @@ mod tests {
         assert!(
             rows.iter()
                 .all(|r| r.metric == "exact_match" && r.task == "passkey")
+        );
+    }
+
+    #[test]
+    fn answers_have_rows_by_length_and_over_all() {
+        let item = |length: usize, item: usize, hit: f64| {
+            let mut record = record("own", Protocol::Answer, &format!("own/{item}"));
+            record.length = length;
+            record.metrics.insert("contains".into(), hit);
+            record
+        };
+        let records = [item(256, 0, 1.0), item(512, 1, 0.0), item(512, 2, 0.5)];
+        let seen: Vec<_> = scores(&records)
+            .iter()
+            .map(|r| (r.length, r.value, r.n))
+            .collect();
+        assert_eq!(
+            seen,
+            [(Some(256), 1.0, 1), (Some(512), 0.25, 2), (None, 0.625, 3)]
         );
     }
 

@@ -1,7 +1,10 @@
 //! What a suite file says: `[[task]]` tables, each of a kind.
 use super::Error;
+use super::choice::ChoiceSpec;
 use super::completion::CompletionSpec;
+use super::generate::GenerateSpec;
 use super::long_loss::LongLossSpec;
+use super::long_ppl::LongPplSpec;
 use super::passkey::PasskeySpec;
 use super::programs::ProgramsSpec;
 use super::task::Kind;
@@ -25,6 +28,24 @@ impl SuiteSpec {
         tasks.flat_map(|task| task.kind_mut().sources_mut())
     }
 
+    /// Names the judge of all tasks that take one and name none.
+    ///
+    /// # Errors
+    /// When no task takes one.
+    pub fn set_judge(&mut self, path: &str) -> Result<(), Error> {
+        let mut taken = false;
+        for task in &mut self.task {
+            taken |= task.kind_mut().set_judge(path);
+        }
+        match taken {
+            true => Ok(()),
+            false => Err(Error::Spec {
+                place: "judge".into(),
+                what: "no task of the suite takes one; leave it out".into(),
+            }),
+        }
+    }
+
     /// The scores over all depths and positions that the suite gives, as a decision names them:
     /// `task.metric`, and `task.length.metric` where a task has several lengths.
     pub fn score_names(&self) -> Vec<String> {
@@ -45,6 +66,9 @@ pub enum TaskSpec {
     LongLoss(LongLossSpec),
     Completion(CompletionSpec),
     Programs(ProgramsSpec),
+    LongPpl(LongPplSpec),
+    Choice(ChoiceSpec),
+    Generate(GenerateSpec),
 }
 
 impl TaskSpec {
@@ -55,6 +79,9 @@ impl TaskSpec {
             TaskSpec::LongLoss(spec) => spec,
             TaskSpec::Completion(spec) => spec,
             TaskSpec::Programs(spec) => spec,
+            TaskSpec::LongPpl(spec) => spec,
+            TaskSpec::Choice(spec) => spec,
+            TaskSpec::Generate(spec) => spec,
         }
     }
 
@@ -64,6 +91,9 @@ impl TaskSpec {
             TaskSpec::LongLoss(spec) => spec,
             TaskSpec::Completion(spec) => spec,
             TaskSpec::Programs(spec) => spec,
+            TaskSpec::LongPpl(spec) => spec,
+            TaskSpec::Choice(spec) => spec,
+            TaskSpec::Generate(spec) => spec,
         }
     }
 
@@ -228,6 +258,17 @@ per_file = 4
     }
 
     #[test]
+    fn the_shipped_suites_are_sound() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("evals");
+        let mut suites = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            SuiteSpec::read(&entry.unwrap().path()).unwrap();
+            suites += 1;
+        }
+        assert!(suites > 4);
+    }
+
+    #[test]
     fn a_suite_is_read_and_written_back() {
         let suite = parse(SUITE).unwrap();
         let names: Vec<&str> = suite.task.iter().map(TaskSpec::name).collect();
@@ -236,6 +277,7 @@ per_file = 4
             panic!()
         };
         assert_eq!((prose.min_tokens(), prose.by_position), (512, true));
+        assert_eq!(prose.protocol, super::super::long_loss::Windows::Sliding);
         assert_eq!(parse(&toml::to_string(&suite).unwrap()).unwrap(), suite);
     }
 

@@ -9,6 +9,10 @@ use tokenizers::Tokenizer;
 /// The tasks of a suite with their items prepared.
 pub struct Suite {
     tasks: Vec<Box<dyn Task>>,
+    /// Records that need not be made again, by their items.
+    known: BTreeMap<String, Record>,
+    /// Items that run together, at most.
+    batch: usize,
 }
 
 /// How far a run is.
@@ -37,7 +41,23 @@ impl Suite {
         for task in &spec.task {
             tasks.push(task.kind().prepare(Rc::clone(&tokens))?);
         }
-        Ok(Suite { tasks })
+        Ok(Suite {
+            tasks,
+            known: BTreeMap::new(),
+            batch: usize::MAX,
+        })
+    }
+
+    /// Takes records of the same model and task in the place of making them.
+    pub fn know(&mut self, records: impl Iterator<Item = Record>) {
+        let known = records.map(|r| (r.item.clone(), r));
+        self.known.extend(known);
+    }
+
+    /// Runs at most this many items together: fewer need less memory, and the scores are the same.
+    pub fn in_batches_of(mut self, items: usize) -> Self {
+        self.batch = items.max(1);
+        self
     }
 
     /// The tasks in the order in which they run.
@@ -74,14 +94,29 @@ impl Suite {
         finished: Vec<Record>,
         keep: &mut Keep,
     ) -> Result<Vec<Record>, Error> {
-        run_tasks(&self.tasks, finished, keep, |task, items| {
-            task.run(subject, items)
+        run_tasks(&self.tasks, self.batch, finished, keep, |task, items| {
+            let known = |&i: &usize| self.known.get(&task.items()[i]).cloned();
+            let unknown: Vec<usize> = items
+                .iter()
+                .copied()
+                .filter(|i| known(i).is_none())
+                .collect();
+            let mut made = match unknown.is_empty() {
+                true => Vec::new(),
+                false => task.run(subject, &unknown)?,
+            }
+            .into_iter();
+            Ok(items
+                .iter()
+                .filter_map(|i| known(i).or_else(|| made.next()))
+                .collect())
         })
     }
 }
 
 fn run_tasks(
     tasks: &[Box<dyn Task>],
+    batch: usize,
     finished: Vec<Record>,
     keep: &mut Keep,
     mut run: impl FnMut(&dyn Task, &[usize]) -> Result<Vec<Record>, Error>,
@@ -101,9 +136,13 @@ fn run_tasks(
                 .filter(|&i| !finished.contains_key(&task.items()[i]))
                 .collect();
             let mut new = Vec::new();
-            if !missing.is_empty() {
-                new = run(task.as_ref(), &missing)?;
-                if let Some(bad) = new
+            let together = match task.divisible() {
+                true => batch,
+                false => missing.len().max(1),
+            };
+            for missing in missing.chunks(together) {
+                let made = run(task.as_ref(), missing)?;
+                if let Some(bad) = made
                     .iter()
                     .find(|r| !r.metrics.values().all(|x| x.is_finite()))
                 {
@@ -111,13 +150,14 @@ fn run_tasks(
                         item: bad.item.clone(),
                     });
                 }
-                done += new.len();
+                done += made.len();
                 let progress = Progress {
                     task: task.name(),
                     done,
                     items,
                 };
-                keep(&new, progress)?;
+                keep(&made, progress)?;
+                new.extend(made);
             }
             let mut new = new.into_iter();
             for i in chunk {
@@ -200,6 +240,7 @@ mod tests {
         let mut log = Vec::new();
         let whole = run_tasks(
             &tasks,
+            usize::MAX,
             Vec::new(),
             &mut |new, _| {
                 log.push(new.to_vec());
@@ -215,6 +256,7 @@ mod tests {
             let mut calls = 0;
             let again = run_tasks(
                 &tasks,
+                usize::MAX,
                 log.clone(),
                 &mut |new, progress| {
                     log.extend_from_slice(new);
@@ -230,13 +272,24 @@ mod tests {
             assert_eq!(log, whole);
             assert_eq!(calls, 12 - kept);
         }
+        // In smaller batches the same records come in more pieces.
+        let mut sizes = Vec::new();
+        let keep = &mut |new: &[Record], _: Progress| {
+            sizes.push(new.len());
+            Ok(())
+        };
+        assert_eq!(
+            run_tasks(&tasks, 2, Vec::new(), keep, score).unwrap(),
+            whole
+        );
+        assert_eq!(sizes, [2, 1, 2, 1, 1, 2, 2, 1]);
     }
 
     #[test]
     fn records_of_another_suite_and_broken_losses_are_errors() {
         let tasks = tasks();
         let foreign = vec![record("c", Protocol::Passkey, "c/0")];
-        let error = run_tasks(&tasks, foreign, &mut |_, _| Ok(()), score).unwrap_err();
+        let error = run_tasks(&tasks, 8, foreign, &mut |_, _| Ok(()), score).unwrap_err();
         assert!(matches!(error, Error::Foreign { item } if item == "c/0"));
 
         let mut kept = 0;
@@ -249,6 +302,7 @@ mod tests {
         };
         let error = run_tasks(
             &tasks,
+            usize::MAX,
             Vec::new(),
             &mut |new, _| {
                 kept += new.len();

@@ -1,8 +1,8 @@
 //! A whole suite on a small decoder with random weights, from texts on disk.
-use super::super::testing::tokenizer;
+use super::super::testing::{decoder, tokenizer};
 use super::*;
 use crate::evals::{Protocol, RecordLog, SuiteSpec, scores};
-use crate::model::{Decoder, Init, Method, ModelConfig, generate};
+use crate::model::generate;
 use crate::ops::Env;
 use std::fmt::Write;
 
@@ -53,24 +53,6 @@ fn suite(folder: &std::path::Path) -> Suite {
     }
     let text = SUITE.replace("FOLDER", &folder.display().to_string());
     Suite::load(&SuiteSpec::parse(&text, "suite").unwrap(), &tokenizer()).unwrap()
-}
-
-fn decoder(env: &Env) -> Decoder {
-    let config = ModelConfig::parse(
-        r#"{"vocab_size": 350, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
-        "max_position_embeddings": 256, "initializer_range": 0.2, "rope_theta": 1000.0,
-        "tie_word_embeddings": true}"#,
-    );
-    Decoder::init(
-        env,
-        &config.unwrap(),
-        Init {
-            seed: 3,
-            method: Method::Random,
-        },
-    )
-    .unwrap()
 }
 
 #[test]

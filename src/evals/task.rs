@@ -28,6 +28,24 @@ pub trait Kind {
         None
     }
 
+    /// The hash of what a source holds for it.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    fn content_hash(&self, source: &SourceSpec) -> crate::data::Result<String> {
+        crate::data::content_hash(source)
+    }
+
+    /// The checkpoint that judges its texts, as a path, if it names one.
+    fn judge(&self) -> Option<&str> {
+        None
+    }
+
+    /// Names that checkpoint unless the task does. False where the kind takes none.
+    fn set_judge(&mut self, _path: &str) -> bool {
+        false
+    }
+
     /// What it asks for that cannot be done.
     fn problem(&self) -> Option<String>;
 
@@ -50,6 +68,16 @@ pub trait Kind {
 
 /// What is wrong with a task that needs `sources` and has none.
 pub(super) const NO_SOURCES: &str = "`sources` is empty; name at least one";
+
+/// What is wrong with sources whose rows are wanted.
+pub(super) fn only_rows(sources: &[SourceSpec]) -> Option<String> {
+    let other = |s: &&SourceSpec| !s.crates.is_empty() || s.generator.is_some();
+    let source = sources.iter().find(other)?;
+    Some(format!(
+        "source \"{}\" has no rows; give `paths` or `hub` with .jsonl or .parquet files",
+        source.name
+    ))
+}
 
 /// The first of the keys whose value is 0, and so cannot be done.
 pub(super) fn at_least_one(keys: &[(&str, usize)]) -> Option<String> {
@@ -95,6 +123,11 @@ pub trait Task {
     /// Items that run together: chunk by chunk how many, adding up to all items.
     fn chunks(&self) -> Vec<usize>;
 
+    /// Whether items of a chunk may also run apart at no cost but time. Where they come from one pass, they may not.
+    fn divisible(&self) -> bool {
+        true
+    }
+
     /// The items' own texts, named after the items, against which training data are decontaminated; none where they
     /// are generated.
     ///
@@ -117,6 +150,12 @@ pub(super) fn held_out(task: &str, sources: &[SourceSpec]) -> Result<Vec<Documen
         all.extend(documents(source)?);
     }
     distinct(task, all)
+}
+
+/// Documents in the order of the hashes of their names: a sample of all sources.
+pub(super) fn by_hash(mut documents: Vec<Document>) -> Vec<Document> {
+    documents.sort_by_cached_key(|d| (*blake3::hash(d.id.as_bytes()).as_bytes(), d.id.clone()));
+    documents
 }
 
 /// Items are named after documents, so no two may have one name.

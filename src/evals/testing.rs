@@ -1,5 +1,7 @@
-//! A small byte-level tokenizer with single digits, for the tests of this module.
+//! A small byte-level tokenizer with single digits and a small decoder, for the tests of this module.
 use super::tokens::Tokens;
+use crate::model::{Decoder, Init, Method, ModelConfig};
+use crate::ops::Env;
 use tokenizers::Tokenizer;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -35,4 +37,23 @@ pub fn tokenizer() -> Tokenizer {
 /// The same with what the tasks ask of it.
 pub fn tokens() -> Tokens {
     Tokens::new(&tokenizer()).expect("a tokenizer")
+}
+
+/// A small decoder with random weights over this vocabulary.
+pub fn decoder(env: &Env) -> Decoder {
+    let config = ModelConfig::parse(
+        r#"{"vocab_size": 350, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 256, "initializer_range": 0.2, "rope_theta": 1000.0,
+        "tie_word_embeddings": true}"#,
+    );
+    Decoder::init(
+        env,
+        &config.unwrap(),
+        Init {
+            seed: 3,
+            method: Method::Random,
+        },
+    )
+    .unwrap()
 }

@@ -2,7 +2,7 @@
 use super::{TrialSpec, check};
 use crate::{
     evals::Estimate,
-    model::{ModelConfig, generate},
+    model::{self, Decoder, ModelConfig, generate},
     ops::Env,
     parallel::Ranks,
     train::{StageSpec, Stepper},
@@ -99,10 +99,51 @@ const ROWS: usize = 8;
 pub struct Speed {
     /// FLOPs a second of training.
     pub train_flops: f64,
+    #[serde(flatten)]
+    pub scoring: ReadingSpeed,
+}
+
+/// How fast this machine scores with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ReadingSpeed {
     /// FLOPs a second of reading a text.
     pub score_flops: f64,
     /// Seconds of generating a token in one row.
     pub token_seconds: f64,
+}
+
+impl ReadingSpeed {
+    /// Reads a text and generates some tokens, each once to warm up and once measured.
+    ///
+    /// # Errors
+    /// What kept the model from running.
+    pub fn measure(env: &Env, model: &Decoder, ids: &[u32]) -> model::Result<Self> {
+        let read = timed(&mut || generate::log_probs(env, model, ids).map(|_| ()))?;
+        let prompt = vec![ids[..1].to_vec()];
+        let made =
+            timed(&mut || generate::greedy(env, model, &prompt, MEASURED_TOKENS, &[]).map(|_| ()))?;
+        let flops = ids.len() as f64 * model.config.train_flops_per_token(ids.len()) / 3.0;
+        Ok(ReadingSpeed {
+            score_flops: flops / read,
+            token_seconds: made / MEASURED_TOKENS as f64,
+        })
+    }
+
+    /// Seconds of a task whose longest context has `longest` tokens.
+    pub fn seconds(&self, config: &ModelConfig, estimate: Estimate, longest: usize) -> f64 {
+        let flops = estimate.prefill as f64 * config.train_flops_per_token(longest) / 3.0;
+        // Rows are generated together, and a row more costs little.
+        let generating = estimate.generated as f64 / ROWS as f64 * self.token_seconds;
+        flops / self.score_flops + generating
+    }
+}
+
+/// Seconds of the second of two runs.
+fn timed<E>(work: &mut dyn FnMut() -> Result<(), E>) -> Result<f64, E> {
+    work()?;
+    let began = Instant::now();
+    work()?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 impl Speed {
@@ -124,31 +165,14 @@ impl Speed {
         let row = plan.batch(0, 0)?.rows(0, 1);
         let flops = row.tokens as f64 * config.train_flops_per_token(row.tokens);
 
-        let timed = |work: &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>| {
-            work()?;
-            let began = Instant::now();
-            work()?;
-            Ok::<f64, Box<dyn std::error::Error>>(began.elapsed().as_secs_f64())
-        };
-        let read = timed(&mut || {
-            generate::log_probs(&env, &model, &row.ids)?;
-            Ok(())
-        })?;
-        let prompt = vec![row.ids[..1].to_vec()];
-        let made = timed(&mut || {
-            generate::greedy(&env, &model, &prompt, MEASURED_TOKENS, &[])?;
-            Ok(())
-        })?;
+        let scoring = ReadingSpeed::measure(&env, &model, &row.ids)?;
         let table = model.rope_table(&env, row.tokens)?;
         let state = Stepper::new(&env, model, Ranks::solo())?;
-        let trained = timed(&mut || {
-            state.accumulate(&row, &table, 1, trial.stage[0].recompute)?;
-            Ok(())
-        })?;
+        let recompute = trial.stage[0].recompute;
+        let trained = timed(&mut || state.accumulate(&row, &table, 1, recompute).map(|_| ()))?;
         Ok(Speed {
             train_flops: flops / trained,
-            score_flops: flops / 3.0 / read,
-            token_seconds: made / MEASURED_TOKENS as f64,
+            scoring,
         })
     }
 
@@ -156,9 +180,8 @@ impl Speed {
     pub fn seconds(&self, cost: &Cost) -> f64 {
         let (read, made) = (cost.score_tokens as f64, cost.generated_tokens as f64);
         let reading = cost.score_flops * read / (read + made).max(1.0);
-        // Rows are generated together, and a row more costs little.
-        let generating = made / ROWS as f64 * self.token_seconds;
-        cost.train_flops / self.train_flops + reading / self.score_flops + generating
+        let generating = made / ROWS as f64 * self.scoring.token_seconds;
+        cost.train_flops / self.train_flops + reading / self.scoring.score_flops + generating
     }
 }
 

@@ -3,6 +3,7 @@ use super::TrialSpec;
 use crate::{
     checkpoint::{self, BaseSpec},
     data::{self, SourceSpec},
+    evals::{self, SuiteSpec, identity::Material, spec::TaskSpec},
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -65,6 +66,23 @@ impl Contents {
         self.hash(name, &json!(source), || data::content_hash(source))
     }
 
+    /// What a task is, with every path replaced by the hash of its content.
+    fn task(&mut self, task: &TaskSpec) -> Result<Value, Failure> {
+        let named = |e| Failure::Task(task.name().to_string(), e);
+        evals::identity::of(task, &mut |material| match material {
+            Material::Source(source) => {
+                let name = format!("{} {}", task.name(), source.name);
+                let read = || task.kind().content_hash(source);
+                self.hash(name, &json!(source), read).map_err(named)
+            }
+            Material::File(path) => {
+                let read = || data::file_hash(path);
+                self.hash("items".into(), &json!(path), read).map_err(named)
+            }
+            Material::Judge(path) => self.base(&BaseSpec::of_path(path)),
+        })
+    }
+
     /// A trial's key: the hash of its specification with every path replaced by the hash of its content,
     /// of the engine's format and of `backend`, which names what computes.
     pub fn key(&mut self, trial: &TrialSpec, backend: &str) -> Result<String, Failure> {
@@ -79,25 +97,48 @@ impl Contents {
             said["data"] = sources.into();
         }
         for (i, task) in trial.evals.task.iter().enumerate() {
-            let mut contents = Vec::new();
-            for source in task.kind().sources() {
-                let content = self.source(task.name(), source);
-                contents.push(content.map_err(|e| Failure::Task(task.name().to_string(), e))?);
-            }
-            let said = &mut said["evals"]["task"][i];
-            if !contents.is_empty() {
-                said["sources"] = contents.into();
-            }
-            if let Some(path) = task.kind().path() {
-                let content = self.hash("items".into(), &json!(path), || data::file_hash(path));
-                let content = content.map_err(|e| Failure::Task(task.name().to_string(), e))?;
-                said["path"] = content.into();
-            }
+            said["evals"]["task"][i] = self.task(task)?;
         }
         let identity = json!({ "engine": ENGINE_FORMAT, "backend": backend, "trial": said });
-        let hash = blake3::hash(canonical(&identity).as_bytes());
-        Ok(hash.to_hex()[..16].to_string())
+        Ok(hash(&identity))
     }
+}
+
+/// The keys under which the scores of a checkpoint under a RoPE are kept for everybody, task by task: hashes of all
+/// that they depend on.
+///
+/// # Errors
+/// In words, when what a task names, or the checkpoint, cannot be read.
+pub fn score_keys(
+    suite: &SuiteSpec,
+    checkpoint: &BaseSpec,
+    rope: &str,
+    backend: &str,
+) -> Result<Vec<String>, String> {
+    let mut contents = Contents::default();
+    let words = |failure| match failure {
+        Failure::Base(e) => e.to_string(),
+        Failure::Data(e) => e.to_string(),
+        Failure::Task(task, e) => format!("task \"{task}\": {e}"),
+    };
+    let content = contents.base(checkpoint).map_err(words)?;
+    let key = |task: &TaskSpec| {
+        let identity = json!({
+            "engine": ENGINE_FORMAT,
+            "evals": evals::identity::FORMAT,
+            "backend": backend,
+            "checkpoint": { "content": content, "init": checkpoint.init },
+            "rope": rope,
+            "task": contents.task(task).map_err(words)?,
+        });
+        Ok(hash(&identity))
+    };
+    suite.task.iter().map(key).collect()
+}
+
+fn hash(identity: &Value) -> String {
+    let hash = blake3::hash(canonical(identity).as_bytes());
+    hash.to_hex()[..16].to_string()
 }
 
 /// JSON with sorted keys and no spaces: equal values have equal text.

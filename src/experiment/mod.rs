@@ -19,8 +19,8 @@ mod trial;
 
 pub use axis::AxisSpec;
 pub use check::{plan, ropes};
-pub use cost::{Cost, Speed, training_bytes};
-pub use identity::ENGINE_FORMAT;
+pub use cost::{Cost, ReadingSpeed, Speed, training_bytes};
+pub use identity::{ENGINE_FORMAT, score_keys};
 pub use repositories::repositories;
 pub use study::{EvalsSpec, Study, StudySpec};
 pub use trial::{Trial, TrialSpec};

@@ -47,7 +47,7 @@ impl KvCache {
 impl KvCache {
     /// Makes row `to`, which must be empty, begin with the first `tokens` tokens of row `from`, which has as
     /// many. For a RoPE that does not depend on the length.
-    pub(super) fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<()> {
+    pub fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<()> {
         debug_assert!(self.lengths[to] == 0 && tokens <= self.lengths[from]);
         for tensor in self.layers.iter().flat_map(|(keys, values)| [keys, values]) {
             let row = tensor.elem_count() / self.lengths.len();
@@ -58,6 +58,11 @@ impl KvCache {
         }
         self.lengths[to] = tokens;
         Ok(())
+    }
+
+    /// Forgets what row `row` holds behind its first `tokens` tokens. For a RoPE that does not depend on the length.
+    pub fn truncate(&mut self, row: usize, tokens: usize) {
+        self.lengths[row] = self.lengths[row].min(tokens);
     }
 }
 

@@ -128,7 +128,7 @@ fn chunk_size(model: &Decoder, length: usize) -> usize {
 }
 
 /// The likeliest id; the lower of equal ones.
-fn best_of(logits: &[f32]) -> u32 {
+pub fn best_of(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (i, x) in logits.iter().enumerate() {
         if *x > logits[best] {

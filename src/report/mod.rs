@@ -4,7 +4,7 @@ mod figure;
 mod terminal;
 
 pub use card::{Card, card};
-pub use terminal::table;
+pub use terminal::{scores, table};
 
 use crate::verdict::{Decision, Tables, summarise};
 use serde::Serialize;
@@ -41,7 +41,7 @@ pub fn write(
 ) -> Result<()> {
     let summary = summarise(tables);
     csv(&folder.join("trials.csv"), &tables.trials)?;
-    csv(&folder.join("scores.csv"), &tables.scores)?;
+    write_scores(folder, tables)?;
     csv(&folder.join("summary.csv"), &summary)?;
     let path = folder.join("decision.toml");
     if let Some(decision) = decision {
@@ -60,6 +60,14 @@ pub fn write(
         Some(Err(what)) => Err(Error::Format { path, what }),
         None => Ok(()),
     }
+}
+
+/// Writes `scores.csv` alone to `folder`.
+///
+/// # Errors
+/// When the file cannot be written; it is then as it was.
+pub fn write_scores(folder: &Path, tables: &Tables) -> Result<()> {
+    csv(&folder.join("scores.csv"), &tables.scores)
 }
 
 fn csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {

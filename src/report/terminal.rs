@@ -8,7 +8,11 @@ pub fn table(tables: &Tables, decision: Option<&Decision>) -> String {
     let mut columns: Vec<(String, Option<u64>, String)> = Vec::new();
     for row in &summary {
         let by_length = row.protocol == "passkey" && row.length.is_some();
-        let loss = matches!(row.protocol.as_str(), "sliding" | "next_line" | "programs");
+        let loss = match row.protocol.as_str() {
+            "sliding" | "rolling" | "next_line" | "choice" | "programs" => true,
+            "answer" => row.length.is_none(),
+            other => other.starts_with("long_ppl"),
+        };
         let shown = row.metric != "bits_per_byte" && row.position.is_empty() && (by_length || loss);
         let column = (
             row.task.clone(),
@@ -52,7 +56,7 @@ pub fn table(tables: &Tables, decision: Option<&Decision>) -> String {
                     && &r.metric == metric
                     && r.position.is_empty()
                     && r.protocol != "disjoint"
-                    && (r.protocol != "passkey" || r.length == *length)
+                    && (!matches!(r.protocol.as_str(), "passkey" | "answer") || r.length == *length)
             });
             row.push(found.map_or(String::new(), |r| format!("{:.3}", r.mean)));
         }
@@ -73,4 +77,31 @@ pub fn table(tables: &Tables, decision: Option<&Decision>) -> String {
         text.push_str(&format!("\n{}\n", decision.why));
     }
     text
+}
+
+/// The scores over all positions, one a line, with their standard errors.
+pub fn scores(tables: &Tables) -> String {
+    let mut out = Table::new();
+    out.load_style(presets::NOTHING);
+    out.set_header(["task", "protocol", "length", "metric", "value", "±", "n"]);
+    for row in tables.scores.iter().filter(|row| row.position.is_empty()) {
+        out.add_row([
+            row.task.clone(),
+            row.protocol.clone(),
+            row.length
+                .map_or(String::new(), |length| length.to_string()),
+            row.metric.clone(),
+            format!("{:.4}", row.value),
+            row.standard_error
+                .map_or(String::new(), |e| format!("{e:.4}")),
+            row.n.to_string(),
+        ]);
+    }
+    for column in [2, 4, 5, 6] {
+        if let Some(column) = out.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines: Vec<String> = out.lines().map(|line| line.trim().to_string()).collect();
+    lines.join("\n") + "\n"
 }

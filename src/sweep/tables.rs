@@ -52,7 +52,8 @@ fn throughput(published: &Published) -> Option<f64> {
     (published.tokens > 0 && rate.is_finite()).then_some(rate)
 }
 
-fn add_scores(tables: &mut Tables, trial: &TrialRow, records: &[Record]) {
+/// Adds the scores and the items of a trial's records.
+pub fn add_scores(tables: &mut Tables, trial: &TrialRow, records: &[Record]) {
     for row in scores(records) {
         tables.scores.push(ScoreRow {
             trial: trial.trial.clone(),

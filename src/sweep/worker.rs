@@ -1,9 +1,9 @@
 //! The worker: one trial from the base's weights to its published result.
 use super::{Phase, Published, Result, TrialFolder, Update, io, progress::Throttle};
 use crate::{
-    checkpoint,
-    evals::{RecordLog, Subject, Suite},
-    experiment::{Trial, plan, ropes},
+    checkpoint::{self, BaseSpec},
+    evals::{Record, RecordLog, ScoreCache, Subject, Suite},
+    experiment::{Trial, plan, ropes, score_keys},
     model::Decoder,
     ops::Env,
     train,
@@ -170,7 +170,12 @@ fn work(
     let context = config.max_position_embeddings;
     published.rope = config.rope.identity(config.head_dim, context)?;
     let began = Instant::now();
-    score(&env, &model, &tokenizer, folder, trial, telling)?;
+    let scored = match trial.is_base() {
+        true => trial.spec.base.clone(),
+        false => BaseSpec::of_path(&folder.checkpoint().display().to_string()),
+    };
+    let keys = score_keys(&trial.spec.evals, &scored, &published.rope, &env.backend())?;
+    score(&env, &model, &tokenizer, folder, trial, &keys, telling)?;
     published.score_seconds = began.elapsed().as_secs_f64();
     published.records = hash(&folder.records())?;
     published.peak_memory_bytes = peak_memory();
@@ -241,12 +246,15 @@ fn score(
     tokenizer: &tokenizers::Tokenizer,
     folder: &TrialFolder,
     trial: &Trial,
+    keys: &[String],
     telling: &mut Telling,
 ) -> Work<()> {
-    let suite = Suite::load(&trial.spec.evals, tokenizer)?;
+    let mut suite = Suite::load(&trial.spec.evals, tokenizer)?;
+    let cache = ScoreCache::of_environment();
+    suite.know(keys.iter().filter_map(|key| cache.get(key)).flatten());
     let (mut log, finished) = RecordLog::open(&folder.records())?;
     let mut told = Ok(());
-    suite.run(&Subject { env, model }, finished, &mut |new, progress| {
+    let records = suite.run(&Subject { env, model }, finished, &mut |new, progress| {
         log.append(new)?;
         let (done, total) = (progress.done as u64, progress.items as u64);
         if told.is_ok() {
@@ -260,6 +268,10 @@ fn score(
     File::open(&path)
         .and_then(|file| file.sync_all())
         .map_err(io(&path))?;
+    for (task, key) in suite.tasks().iter().zip(keys) {
+        let of_task: Vec<&Record> = records.iter().filter(|r| r.task == task.name()).collect();
+        cache.put(key, &of_task)?;
+    }
     Ok(())
 }
 

@@ -16,6 +16,11 @@ pub fn higher_is_better(metric: &str) -> bool {
     !matches!(metric, "nats_per_token" | "bits_per_byte")
 }
 
+/// Whether a protocol's tasks ask the same at several lengths, so that there are means over them.
+fn has_lengths(protocol: &str) -> bool {
+    matches!(protocol, "passkey" | "answer")
+}
+
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.length {
@@ -60,8 +65,8 @@ impl Selector {
         let whole = row.protocol != "disjoint" && row.position.is_empty();
         let length = match self.length {
             Some(length) => row.length == Some(length),
-            // A passkey's mean over lengths has no length; a loss has only one.
-            None => row.length.is_none() || row.protocol != "passkey",
+            // The mean over lengths of what is asked at several has no length; a loss has only one.
+            None => row.length.is_none() || !has_lengths(&row.protocol),
         };
         row.task == self.task && row.metric == self.metric && whole && length
     }
@@ -84,7 +89,7 @@ impl Selector {
             .iter()
             .filter(|row| row.position.is_empty())
             .map(|row| match row.length {
-                Some(length) if row.protocol == "passkey" => {
+                Some(length) if has_lengths(&row.protocol) => {
                     format!("{}.{length}.{}", row.task, row.metric)
                 }
                 _ => format!("{}.{}", row.task, row.metric),
