@@ -180,6 +180,7 @@ impl Completion {
             metrics,
             weight,
             samples: Vec::new(),
+            threshold: None,
         })
     }
 }

@@ -267,7 +267,7 @@ impl LongLoss {
             length: self.spec.context,
             place,
             cluster: text.id.clone(),
-            prompt: if place.is_none() {
+            prompt: if protocol == Protocol::Sliding {
                 text.ids.clone()
             } else {
                 Vec::new()
@@ -278,6 +278,7 @@ impl LongLoss {
             metrics,
             weight: sum.tokens as f64,
             samples: Vec::new(),
+            threshold: None,
         }
     }
 

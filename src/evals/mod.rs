@@ -3,7 +3,11 @@
 //!
 //! Evaluations know a model and a tokenizer, not how the model was trained. The same suite gives the same
 //! items for every model with the same tokenizer, so that scores can be compared item by item.
+mod chat;
 pub mod completion;
+pub mod dialogue;
+mod draw;
+mod effective;
 pub mod loglikelihood;
 pub mod long_loss;
 pub mod pass_at_k;
@@ -11,6 +15,7 @@ pub mod passkey;
 pub mod programs;
 pub mod programs_problem;
 pub mod record;
+pub mod ruler;
 pub mod sandbox;
 pub mod scores;
 pub mod spec;
@@ -19,6 +24,7 @@ pub mod task;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+mod words;
 
 pub use record::{Place, Protocol, Record, RecordLog, Sample};
 pub use scores::{ScoreRow, scores};
@@ -37,6 +43,8 @@ pub enum Error {
     Spec { place: String, what: String },
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    #[error("the checkpoint's chat template: {0}")]
+    Chat(String),
     #[error(transparent)]
     Data(#[from] crate::data::Error),
     #[error(transparent)]

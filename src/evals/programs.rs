@@ -252,6 +252,7 @@ impl Programs {
             metrics,
             weight: 1.0,
             samples: samples.collect(),
+            threshold: None,
         })
     }
 }

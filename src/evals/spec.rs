@@ -1,9 +1,11 @@
 //! What a suite file says: `[[task]]` tables, each of a kind.
 use super::Error;
 use super::completion::CompletionSpec;
+use super::dialogue::DialogueSpec;
 use super::long_loss::LongLossSpec;
 use super::passkey::PasskeySpec;
 use super::programs::ProgramsSpec;
+use super::ruler::RulerSpec;
 use super::task::Kind;
 use crate::data::SourceSpec;
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,8 @@ pub enum TaskSpec {
     LongLoss(LongLossSpec),
     Completion(CompletionSpec),
     Programs(ProgramsSpec),
+    Ruler(RulerSpec),
+    Dialogue(DialogueSpec),
 }
 
 impl TaskSpec {
@@ -55,6 +59,8 @@ impl TaskSpec {
             TaskSpec::LongLoss(spec) => spec,
             TaskSpec::Completion(spec) => spec,
             TaskSpec::Programs(spec) => spec,
+            TaskSpec::Ruler(spec) => spec,
+            TaskSpec::Dialogue(spec) => spec,
         }
     }
 
@@ -64,6 +70,8 @@ impl TaskSpec {
             TaskSpec::LongLoss(spec) => spec,
             TaskSpec::Completion(spec) => spec,
             TaskSpec::Programs(spec) => spec,
+            TaskSpec::Ruler(spec) => spec,
+            TaskSpec::Dialogue(spec) => spec,
         }
     }
 

@@ -52,7 +52,12 @@ fn suite(folder: &std::path::Path) -> Suite {
         std::fs::write(folder.join(format!("{file}.rs")), code).unwrap();
     }
     let text = SUITE.replace("FOLDER", &folder.display().to_string());
-    Suite::load(&SuiteSpec::parse(&text, "suite").unwrap(), &tokenizer()).unwrap()
+    Suite::load(
+        &SuiteSpec::parse(&text, "suite").unwrap(),
+        &tokenizer(),
+        None,
+    )
+    .unwrap()
 }
 
 fn decoder(env: &Env) -> Decoder {

@@ -88,10 +88,10 @@ impl Contents {
             if !contents.is_empty() {
                 said["sources"] = contents.into();
             }
-            if let Some(path) = task.kind().path() {
+            for (key, path) in task.kind().files() {
                 let content = self.hash("items".into(), &json!(path), || data::file_hash(path));
                 let content = content.map_err(|e| Failure::Task(task.name().to_string(), e))?;
-                said["path"] = content.into();
+                said[key] = content.into();
             }
         }
         let identity = json!({ "engine": ENGINE_FORMAT, "backend": backend, "trial": said });

@@ -243,7 +243,8 @@ fn score(
     trial: &Trial,
     telling: &mut Telling,
 ) -> Work<()> {
-    let suite = Suite::load(&trial.spec.evals, tokenizer)?;
+    let template = trial.spec.base.chat_template()?;
+    let suite = Suite::load(&trial.spec.evals, tokenizer, template)?;
     let (mut log, finished) = RecordLog::open(&folder.records())?;
     let mut told = Ok(());
     suite.run(&Subject { env, model }, finished, &mut |new, progress| {
