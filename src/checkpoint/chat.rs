@@ -44,7 +44,7 @@ impl BaseSpec {
         Ok(Some(ChatTemplate {
             source: text,
             bos_token: token("bos_token", config.bos_token_id),
-            eos_token: token("eos_token", config.eos_token_id),
+            eos_token: token("eos_token", config.eos_token_id.first().copied()),
         }))
     }
 }
@@ -87,9 +87,8 @@ mod tests {
             ("{{ bos_token }}", Some("<s>"))
         );
         let config = spec.config().unwrap();
-        let end = config
-            .eos_token_id
-            .and_then(|id| spec.tokenizer().unwrap().id_to_token(id));
+        let id = config.eos_token_id.first();
+        let end = id.and_then(|&id| spec.tokenizer().unwrap().id_to_token(id));
         assert_eq!(found.eos_token, end);
         // What a model is asked depends on it.
         assert_ne!(spec.content_hash().unwrap(), without);

@@ -338,14 +338,14 @@ impl Task for Dialogue {
             ids.push(self.ids(&asked)?);
             all.push(asked);
         }
-        let end = subject.model.config.eos_token_id;
+        let end = &subject.model.config.eos_token_id;
         let ended = &mut |row: usize, output: &[u32]| {
             let answer: &Answer = &all[row].answer;
             let decided = self
                 .tokens
                 .decode(output)
                 .is_ok_and(|text| answer.is_decided(&text));
-            decided || output.last().copied() == end
+            decided || output.last().is_some_and(|id| end.contains(id))
         };
         let outputs =
             generate::greedy_until(subject.env, subject.model, &ids, ANSWER_TOKENS, ended)?;

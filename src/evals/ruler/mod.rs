@@ -32,7 +32,7 @@ use crate::data::{Document, SourceSpec};
 use crate::model::generate;
 use essays::Essays;
 use questions::Questions;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -61,10 +61,10 @@ pub struct RulerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceSpec>,
     /// SQuAD's file, for `qa_1`; `${VARIABLE}` is replaced by the environment's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "expanded")]
     pub squad: Option<PathBuf>,
     /// HotpotQA's file, for `qa_2`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "expanded")]
     pub hotpotqa: Option<PathBuf>,
     /// Tokens that are generated, at most; RULER's numbers (30 to 128) where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +72,18 @@ pub struct RulerSpec {
     /// Mean from which a length counts as passed: gives the score `effective_context`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
+}
+
+/// A path with the environment's values in the place of its variables.
+fn expanded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    let expanded = shellexpand::env(&path).map_err(|error| {
+        let name = error.var_name;
+        serde::de::Error::custom(format!(
+            "{path} names the environment's {name}, which is not set; set {name} to the folder of the file"
+        ))
+    })?;
+    Ok(Some(PathBuf::from(expanded.into_owned())))
 }
 
 impl RulerSpec {
@@ -492,7 +504,7 @@ impl Task for Ruler {
                 // More text takes nothing away from what is found.
                 self.score(cell.subtask, &text, &prompts[row].expected) == 1.0
             });
-            complete || output.last().is_some_and(|&id| Some(id) == *end)
+            complete || output.last().is_some_and(|id| end.contains(id))
         };
         let outputs = generate::greedy_until(subject.env, subject.model, &ids, most, ended)?;
         let all = items.iter().zip(&prompts).zip(ids).zip(outputs);

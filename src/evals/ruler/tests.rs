@@ -458,6 +458,21 @@ fn what_cannot_be_asked_for_is_said() {
 }
 
 #[test]
+fn a_variable_in_the_path_of_a_file_is_replaced_or_named() {
+    let read = |path: &str| {
+        let text = format!(
+            "name = \"qa\"\ntasks = [\"qa_1\"]\nlengths = [512]\nitems = 1\nsquad = \"{path}\""
+        );
+        toml::from_str::<RulerSpec>(&text).map_err(|e| e.to_string())
+    };
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let spec = read("${CARGO_MANIFEST_DIR}/squad.json").unwrap();
+    assert_eq!(spec.files(), [("squad", Path::new(&root).join("squad.json").as_path())]);
+    let error = read("${HARNESS_NO_SUCH}/squad.json").unwrap_err();
+    assert!(error.contains("HARNESS_NO_SUCH, which is not set"), "{error}");
+}
+
+#[test]
 fn a_record_has_the_exact_ids_and_is_scored_by_its_text() {
     let task = task(&[Subtask::MultiValue], &[1024], 1);
     let (prompt, ids) = task.prompt(0).unwrap();
