@@ -111,7 +111,7 @@ fn passkey() -> serde_json::Value {
 /// The records of a suite of this one task.
 fn run(env: &Env, loaded: &Checkpoint, task: &serde_json::Value) -> Result<Vec<Record>> {
     let spec: SuiteSpec = serde_json::from_value(json!({ "task": [task] }))?;
-    let suite = Suite::load(&spec, &loaded.tokenizer)?;
+    let suite = Suite::load(&spec, &loaded.tokenizer, None)?;
     let subject = Subject {
         env,
         model: &loaded.model,

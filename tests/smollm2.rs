@@ -2,7 +2,7 @@
 //! lm-eval's scores. `tests/golden/smollm2.py` and `cloze.py` made the numbers; `.ci/run` fetches the package and names the file.
 use harness::{
     checkpoint::BaseSpec,
-    evals::{Subject, Suite, SuiteSpec, loglikelihood},
+    evals::{Place, Subject, Suite, SuiteSpec, loglikelihood, scores},
     model::generate,
     ops::Env,
 };
@@ -153,7 +153,7 @@ fn evaluates_as_lm_eval_does() {
     let env = Env::cpu();
     let loaded = BaseSpec::of_path(&path).load(&env).unwrap();
     let spec = SuiteSpec::parse(&suite, "suite").unwrap();
-    let suite = Suite::load(&spec, &loaded.tokenizer).unwrap();
+    let suite = Suite::load(&spec, &loaded.tokenizer, None).unwrap();
     let subject = Subject {
         env: &env,
         model: &loaded.model,
@@ -203,4 +203,74 @@ fn is_tie(values: &[f64]) -> bool {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() - 1] - sorted[sorted.len() - 2] < 2e-3
+}
+
+/// RULER's simplest tasks, which models of this size are known to solve within their context, and conversations by the
+/// model's own template. Essays are documentation that cargo has unpacked.
+const RETRIEVAL: &str = r#"
+[[task]]
+kind = "ruler"
+name = "ruler"
+tasks = ["niah_single_1", "niah_single_2", "vt"]
+sources = [{ name = "prose", crates = ["jiff-0.2.46", "regex-automata-0.4.19"], part = "prose" }]
+lengths = [1024, 2048]
+items = 8
+threshold = 0.5
+
+[[task]]
+kind = "dialogue"
+name = "dialogue"
+tasks = ["fact", "correction", "topic", "line"]
+sources = [{ name = "prose", crates = ["jiff-0.2.46", "regex-automata-0.4.19"], part = "prose" }]
+lengths = [1024]
+conversations = 6
+"#;
+
+#[test]
+#[ignore = "needs the file that HARNESS_SMOLLM2 names"]
+fn finds_needles_within_its_context() {
+    let path =
+        std::env::var("HARNESS_SMOLLM2").expect("HARNESS_SMOLLM2 names the package's .gguf file");
+    let env = Env::cpu();
+    let base = BaseSpec::of_path(&path);
+    let loaded = base.load(&env).unwrap();
+    let template = base.chat_template().unwrap();
+    assert!(template.is_some(), "an instruction model has a template");
+    let spec = SuiteSpec::parse(RETRIEVAL, "suite").unwrap();
+    let suite = Suite::load(&spec, &loaded.tokenizer, template).unwrap();
+    let subject = Subject {
+        env: &env,
+        model: &loaded.model,
+    };
+    let records = suite.run(&subject, Vec::new(), &mut |_, _| Ok(())).unwrap();
+    for record in &records {
+        let (item, length, score) = (&record.item, record.prompt.len(), &record.metrics);
+        println!(
+            "{item} {length} {score:?} {:?} for {:?}",
+            record.output_text, record.expected
+        );
+    }
+    let rows = scores(&records);
+    for row in &rows {
+        println!(
+            "{} {:?} {:?} {} {}",
+            row.task, row.length, row.depth_or_position, row.metric, row.value
+        );
+    }
+    // Chance is nothing: one of nine million numbers.
+    for (subtask, length) in [
+        ("niah_single_1", 1024),
+        ("niah_single_1", 2048),
+        ("niah_single_2", 1024),
+    ] {
+        let place = Some(Place::Subtask(subtask.into()));
+        let row = rows
+            .iter()
+            .find(|row| row.length == Some(length) && row.depth_or_position == place);
+        assert!(row.unwrap().value >= 0.5, "{subtask} at {length}");
+    }
+    let by_template = records
+        .iter()
+        .filter(|r| r.protocol.to_string() == "chat_template");
+    assert_eq!(by_template.count(), 24);
 }

@@ -180,7 +180,15 @@ impl BaseSpec {
         if is_gguf(&path) {
             return Gguf::content_hash(&path);
         }
-        Folder::new(path).content_hash(self.init.is_none())
+        let weights = Folder::new(path).content_hash(self.init.is_none())?;
+        // What a model is asked in a conversation depends on its template. Most bases have none.
+        Ok(match self.chat_template()? {
+            None => weights,
+            Some(template) => {
+                let said = format!("{weights} {template:?}");
+                blake3::hash(said.as_bytes()).to_hex()[..16].to_string()
+            }
+        })
     }
 
     /// The model's configuration.

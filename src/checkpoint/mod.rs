@@ -1,6 +1,7 @@
 //! Weights, configuration and tokenizer in and out: folders in Hugging Face's layout, GGUF files, and repositories of
 //! the Hugging Face Hub.
 mod base;
+mod chat;
 mod companions;
 mod export;
 mod folder;
@@ -9,6 +10,7 @@ pub mod hub;
 mod weights;
 
 pub use base::BaseSpec;
+pub use chat::ChatTemplate;
 pub use export::{Storage, dtype_name, export, save};
 
 use crate::model::Decoder;

@@ -191,6 +191,7 @@ impl Choices {
             expected: question.continuations[right].clone(),
             choices: question.items.iter().enumerate().map(choice).collect(),
             samples: Vec::new(),
+            threshold: None,
             metrics,
             weight: (question.items[right].token_ids.len() - question.items[right].scored_from)
                 as f64,

@@ -181,6 +181,7 @@ impl Completion {
             metrics,
             weight,
             samples: Vec::new(),
+            threshold: None,
         })
     }
 }

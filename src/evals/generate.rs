@@ -236,6 +236,7 @@ impl Generate {
             expected: question.expected.join("\n"),
             choices: Vec::new(),
             samples: Vec::new(),
+            threshold: None,
             metrics: self
                 .spec
                 .metrics

@@ -33,8 +33,8 @@ pub fn of<E>(
     if !sources.is_empty() {
         said["sources"] = sources.into();
     }
-    if let Some(path) = task.kind().path() {
-        said["path"] = hash(Material::File(path))?.into();
+    for (key, path) in task.kind().files() {
+        said[key] = hash(Material::File(path))?.into();
     }
     if let Some(judge) = task.kind().judge() {
         said["judge"] = hash(Material::Judge(judge))?.into();

@@ -403,6 +403,7 @@ impl LongLoss {
             metrics,
             weight: sum.tokens as f64,
             samples: Vec::new(),
+            threshold: None,
         }
     }
 

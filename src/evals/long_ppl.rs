@@ -381,6 +381,7 @@ impl LongPpl {
             expected: places.join(" "),
             choices: Vec::new(),
             samples: Vec::new(),
+            threshold: None,
             metrics,
             weight: keys.len() as f64,
         }

@@ -4,8 +4,12 @@
 //! Evaluations know a model and a tokenizer, not how the model was trained. The same suite gives the same
 //! items for every model with the same tokenizer, so that scores can be compared item by item.
 pub mod cache;
+mod chat;
 pub mod choice;
 pub mod completion;
+pub mod dialogue;
+mod draw;
+mod effective;
 pub mod generate;
 pub mod identity;
 pub mod loglikelihood;
@@ -16,6 +20,7 @@ pub mod passkey;
 pub mod programs;
 pub mod programs_problem;
 pub mod record;
+pub mod ruler;
 pub mod sandbox;
 pub mod scores;
 pub mod spec;
@@ -26,6 +31,7 @@ mod template;
 mod testing;
 pub mod tokens;
 mod windows;
+mod words;
 
 pub use cache::ScoreCache;
 pub use record::{Place, Protocol, Record, RecordLog, Sample};
@@ -50,6 +56,8 @@ pub enum Error {
         task: String,
         source: Box<crate::checkpoint::Error>,
     },
+    #[error("the checkpoint's chat template: {0}")]
+    Chat(String),
     #[error(transparent)]
     Data(#[from] crate::data::Error),
     #[error(transparent)]

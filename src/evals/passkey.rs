@@ -1,14 +1,14 @@
 //! Passkey retrieval (Mohtashami and Jaggi, arXiv:2305.16300): five digits hidden in filler, asked for at
 //! the end. Exact match over context length and depth of the needle.
 use super::record::{Place, Protocol, Record};
-use super::task::{a_tenth, at_least_one};
+use super::task::{a_tenth, at_least_one, lengths_problem, scores_by_length};
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
 use crate::data::Document;
 use crate::model::generate;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 const PREAMBLE: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and \
@@ -41,6 +41,9 @@ pub struct PasskeySpec {
     /// Decides the keys.
     #[serde(default)]
     pub seed: u64,
+    /// Mean from which a length counts as passed: gives the score `effective_context`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
 }
 
 impl Kind for PasskeySpec {
@@ -49,17 +52,12 @@ impl Kind for PasskeySpec {
     }
 
     fn problem(&self) -> Option<String> {
-        let distinct: BTreeSet<usize> = self.lengths.iter().copied().collect();
-        if distinct.is_empty() || distinct.len() < self.lengths.len() {
-            return Some("`lengths` must name at least one length, and none twice".into());
-        }
-        at_least_one(&[("depths", self.depths), ("items", self.items)])
+        lengths_problem(&self.lengths, self.threshold)
+            .or_else(|| at_least_one(&[("depths", self.depths), ("items", self.items)]))
     }
 
     fn scores(&self) -> Vec<String> {
-        let by_length = |length: &usize| format!("{length}.exact_match");
-        let over_all = ["exact_match".to_string()].into_iter();
-        over_all.chain(self.lengths.iter().map(by_length)).collect()
+        scores_by_length("exact_match", &self.lengths, self.threshold)
     }
 
     fn longest(&self) -> usize {
@@ -231,6 +229,7 @@ impl Passkey {
             metrics: BTreeMap::from([("exact_match".into(), found)]),
             weight: 1.0,
             samples: Vec::new(),
+            threshold: self.spec.threshold,
         })
     }
 }
@@ -316,6 +315,7 @@ mod tests {
             depths: 5,
             items,
             seed: 7,
+            threshold: None,
         };
         Passkey::new(&spec, Rc::new(tokens())).unwrap()
     }

@@ -253,6 +253,7 @@ impl Programs {
             weight: 1.0,
             choices: Vec::new(),
             samples: samples.collect(),
+            threshold: None,
         })
     }
 }

@@ -32,6 +32,13 @@ pub enum Protocol {
     NextLine,
     /// Drawn continuations up to a stop, run with the problem's tests.
     Programs,
+    /// Greedy continuation of RULER's prompts for base models; the share of the expected strings in it, or whether
+    /// one of the right answers is.
+    Ruler,
+    /// Greedy answer to a conversation that is written by the model's own chat template.
+    ChatTemplate,
+    /// The same in lines of `User:` and `Assistant:`, since the model has no template.
+    ChatPlain,
 }
 
 impl fmt::Display for Protocol {
@@ -46,18 +53,23 @@ impl fmt::Display for Protocol {
             Protocol::Answer => "answer",
             Protocol::NextLine => "next_line",
             Protocol::Programs => "programs",
+            Protocol::Ruler => "ruler",
+            Protocol::ChatTemplate => "chat_template",
+            Protocol::ChatPlain => "chat_plain",
         })
     }
 }
 
-/// Where in the context a score was measured; written `0.25` or `32-63`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Where in the context or in which part of its task a score was measured; written `0.25`, `32-63` or `niah_single_1`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Place {
     /// The needle's depth: 0 after the preamble, 1 before the question.
     Depth(f64),
     /// Positions of the predicted tokens in their window, both ends included.
     Positions { from: usize, to: usize },
+    /// One of several tasks that are scored as one; its name begins with a letter.
+    Subtask(String),
 }
 
 impl fmt::Display for Place {
@@ -65,6 +77,7 @@ impl fmt::Display for Place {
         match self {
             Place::Depth(depth) => write!(f, "{depth}"),
             Place::Positions { from, to } => write!(f, "{from}-{to}"),
+            Place::Subtask(name) => f.write_str(name),
         }
     }
 }
@@ -79,7 +92,10 @@ impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("`{text}` is neither a depth nor a range of positions");
+        if text.starts_with(|c: char| c.is_alphabetic()) {
+            return Ok(Place::Subtask(text.to_string()));
+        }
+        let error = || format!("`{text}` is no depth, range of positions or name");
         match text.split_once('-') {
             Some((from, to)) => Ok(Place::Positions {
                 from: from.parse().map_err(|_| error())?,
@@ -123,13 +139,13 @@ pub struct Record {
     pub item: String,
     /// The item's place in its task.
     pub index: usize,
-    /// Passkey: prompt and answer have at most this many tokens. Losses: tokens of a window.
+    /// Passkey, RULER, dialogue: prompt and answer have at most this many tokens. Losses: tokens of a window.
     /// Completion: tokens of the prefix.
     pub length: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
-    /// Items of the same cluster are not independent: the document of a loss, the file of a completion,
-    /// the item itself for a passkey.
+    /// Items of the same cluster are not independent: the document of a loss or a question, the file of a
+    /// completion, the conversation of a dialogue, the item itself for a passkey.
     pub cluster: String,
     /// The exact ids that the model was given. Of a loss: the document's. Empty for losses by position,
     /// whose ids are those of the same document's sliding record.
@@ -148,6 +164,9 @@ pub struct Record {
     /// Where an item is scored by several outputs, these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Sample>,
+    /// The mean from which a length counts as passed, where the suite says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
 }
 
 /// One of the programs that were drawn for a problem.
@@ -247,6 +266,7 @@ pub(super) mod tests {
             metrics: BTreeMap::new(),
             weight: 1.0,
             samples: Vec::new(),
+            threshold: None,
         }
     }
 
@@ -256,11 +276,12 @@ pub(super) mod tests {
             (Place::Depth(0.25), "0.25"),
             (Place::Depth(1.0), "1"),
             (Place::Positions { from: 32, to: 63 }, "32-63"),
+            (Place::Subtask("niah_single_1".into()), "niah_single_1"),
         ] {
             assert_eq!(place.to_string(), text);
             assert_eq!(text.parse(), Ok(place));
         }
-        assert!("deep".parse::<Place>().is_err());
+        assert!("3.x".parse::<Place>().is_err() && "".parse::<Place>().is_err());
     }
 
     #[test]

@@ -9,15 +9,18 @@
 //! se² = G/(G−1) · Σ_g r_g² / (Σ w)²
 //! ```
 //!
-//! Clusters are documents for losses and files for completion; for a passkey each item is its own, which
-//! makes this the usual s/√n. With one cluster there is no standard error.
+//! Clusters are documents for losses, files for completion and conversations for dialogue; for a passkey each item is
+//! its own, which makes this the usual s/√n. With one cluster there is no standard error.
 //!
 //! `acc`, `acc_norm` and the metrics of a user's own task weigh every item the same, too. Clusters are what the suite
 //! says there, else the items.
 //!
-//! Passkey has a row for each (length, depth), for each length (the mean over its depths' means), and one
-//! over all (the mean over lengths). Within a length the standard error takes its items as one sample,
-//! which errs on the wide side when depths differ; over lengths, which are fixed, `se² = Σ se_l² / L²`. A task of a user's own has the same rows without depths.
+//! What is asked at several lengths (passkey, RULER, dialogue, a user's own task) has a row for each (length, depth or subtask), for each
+//! length (the mean over its depths' or subtasks' means), and one over all (the mean over lengths). Within a length
+//! the standard error takes its items as one sample, which errs on the wide side when depths or subtasks differ; over
+//! lengths, which are fixed, `se² = Σ se_l² / L²`. Where the suite says from which mean a length is passed, a last row
+//! says how long the context is that is (`effective`).
+use super::effective;
 use super::record::{Place, Protocol, Record};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -29,7 +32,7 @@ pub struct ScoreRow {
     pub protocol: Protocol,
     /// As in [`Record::length`]; nothing where a value is over several.
     pub length: Option<usize>,
-    /// Depth of the needle, or positions; nothing where a value is over several.
+    /// Depth of the needle, positions, or subtask; nothing where a value is over several.
     pub depth_or_position: Option<Place>,
     pub metric: String,
     pub value: f64,
@@ -55,8 +58,8 @@ pub fn scores(records: &[Record]) -> Vec<ScoreRow> {
         let of_protocol = groups(of_task.into_iter(), |r| r.protocol);
         for (protocol, records) in of_protocol {
             for metric in metrics(&records) {
-                if matches!(protocol, Protocol::Passkey | Protocol::Answer) {
-                    rows.extend(passkey(&records, &metric));
+                if has_lengths(protocol) {
+                    rows.extend(by_length(&records, &metric));
                 } else {
                     rows.extend(by_place(&records, &metric));
                 }
@@ -66,20 +69,38 @@ pub fn scores(records: &[Record]) -> Vec<ScoreRow> {
     rows
 }
 
+/// Whether a protocol's tasks ask the same at several lengths.
+fn has_lengths(protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Passkey
+        | Protocol::Ruler
+        | Protocol::ChatTemplate
+        | Protocol::ChatPlain
+        | Protocol::Answer => true,
+        _ => false,
+    }
+}
+
 /// A row for each length and place.
 fn by_place(records: &[&Record], metric: &str) -> Vec<ScoreRow> {
     let mut rows = Vec::new();
-    let place = |r: &Record| (r.length, r.place.map(|p| p.to_string()));
+    let place = |r: &Record| (r.length, r.place.as_ref().map(|p| p.to_string()));
     for (_, records) in groups(records.iter().copied(), place) {
         let first = records[0];
         let mean = clustered(&records, metric);
-        rows.push(row(first, Some(first.length), first.place, metric, mean));
+        rows.push(row(
+            first,
+            Some(first.length),
+            first.place.clone(),
+            metric,
+            mean,
+        ));
     }
     rows
 }
 
-/// Rows for each length and depth, for each length, and over all.
-fn passkey(records: &[&Record], metric: &str) -> Vec<ScoreRow> {
+/// Rows for each length and place, for each length, and over all; and for the effective context.
+fn by_length(records: &[&Record], metric: &str) -> Vec<ScoreRow> {
     let by_place = by_place(records, metric);
     let mut lengths = Vec::new();
     for (length, of_length) in groups(records.iter().copied(), |r| r.length) {
@@ -102,6 +123,15 @@ fn passkey(records: &[&Record], metric: &str) -> Vec<ScoreRow> {
     }
     let means: Vec<Mean> = lengths.iter().map(|&(_, mean)| mean).collect();
     rows.push(row(first, None, None, metric, over_strata(&means)));
+    if let Some(threshold) = first.threshold {
+        let passed = lengths.iter().map(|&(length, mean)| (length, mean.value));
+        let mean = Mean {
+            value: effective::context(passed, threshold) as f64,
+            standard_error: None,
+            n: records.len(),
+        };
+        rows.push(row(first, None, None, effective::METRIC, mean));
+    }
     rows
 }
 
@@ -238,7 +268,7 @@ mod tests {
             })
             .collect();
         let rows = scores(&records);
-        let place = |row: &ScoreRow| row.depth_or_position.map(|p| p.to_string());
+        let place = |row: &ScoreRow| row.depth_or_position.as_ref().map(|p| p.to_string());
         let seen: Vec<_> = rows
             .iter()
             .map(|r| (r.length, place(r), r.value, r.n))
@@ -287,6 +317,34 @@ mod tests {
             seen,
             [(Some(256), 1.0, 1), (Some(512), 0.25, 2), (None, 0.625, 3)]
         );
+    }
+
+    #[test]
+    fn the_effective_context_is_a_row_where_a_threshold_says_so() {
+        let hits = [(256, 1.0), (512, 0.5), (1024, 1.0)];
+        let records = |threshold: Option<f64>| -> Vec<Record> {
+            let record = |(i, &(length, hit)): (usize, &(usize, f64))| {
+                let mut record = passkey_record(length, 0.0, i, hit);
+                record.protocol = Protocol::Ruler;
+                record.place = Some(Place::Subtask("vt".into()));
+                record.threshold = threshold;
+                record
+            };
+            hits.iter().enumerate().map(record).collect()
+        };
+        let effective = |threshold| {
+            let rows = scores(&records(threshold));
+            let row = rows
+                .into_iter()
+                .find(|row| row.metric == "effective_context");
+            row.map(|row| (row.value, row.length, row.depth_or_position, row.n))
+        };
+        assert_eq!(effective(None), None);
+        assert_eq!(effective(Some(0.5)), Some((1024.0, None, None, 3)));
+        assert_eq!(effective(Some(0.6)), Some((256.0, None, None, 3)));
+        let rows = scores(&records(None));
+        assert_eq!(rows[0].depth_or_position, Some(Place::Subtask("vt".into())));
+        assert_eq!(rows.len(), 3 + 3 + 1);
     }
 
     fn loss_record(document: &str, nats: f64, tokens: f64, bits: f64, bytes: f64) -> Record {
@@ -340,7 +398,7 @@ mod tests {
             .map(|r| {
                 (
                     r.protocol,
-                    r.depth_or_position.map(|p| p.to_string()),
+                    r.depth_or_position.as_ref().map(|p| p.to_string()),
                     r.value,
                 )
             })

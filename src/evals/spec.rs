@@ -2,11 +2,13 @@
 use super::Error;
 use super::choice::ChoiceSpec;
 use super::completion::CompletionSpec;
+use super::dialogue::DialogueSpec;
 use super::generate::GenerateSpec;
 use super::long_loss::LongLossSpec;
 use super::long_ppl::LongPplSpec;
 use super::passkey::PasskeySpec;
 use super::programs::ProgramsSpec;
+use super::ruler::RulerSpec;
 use super::task::Kind;
 use crate::data::SourceSpec;
 use serde::{Deserialize, Serialize};
@@ -69,6 +71,8 @@ pub enum TaskSpec {
     LongPpl(LongPplSpec),
     Choice(ChoiceSpec),
     Generate(GenerateSpec),
+    Ruler(RulerSpec),
+    Dialogue(DialogueSpec),
 }
 
 impl TaskSpec {
@@ -82,6 +86,8 @@ impl TaskSpec {
             TaskSpec::LongPpl(spec) => spec,
             TaskSpec::Choice(spec) => spec,
             TaskSpec::Generate(spec) => spec,
+            TaskSpec::Ruler(spec) => spec,
+            TaskSpec::Dialogue(spec) => spec,
         }
     }
 
@@ -94,6 +100,8 @@ impl TaskSpec {
             TaskSpec::LongPpl(spec) => spec,
             TaskSpec::Choice(spec) => spec,
             TaskSpec::Generate(spec) => spec,
+            TaskSpec::Ruler(spec) => spec,
+            TaskSpec::Dialogue(spec) => spec,
         }
     }
 

@@ -1,6 +1,7 @@
 //! A suite's tasks, ready to run, and the run itself, which goes on from the records that it has.
 use super::spec::SuiteSpec;
 use super::{Error, Estimate, Record, Subject, Task, Tokens};
+use crate::checkpoint::ChatTemplate;
 use crate::data::Document;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -30,13 +31,17 @@ pub struct Progress<'a> {
 pub type Keep<'a> = dyn FnMut(&[Record], Progress) -> Result<(), Error> + 'a;
 
 impl Suite {
-    /// Reads the texts and prepares the items for a tokenizer.
+    /// Reads the texts and prepares the items for a tokenizer and the checkpoint's chat template.
     ///
     /// # Errors
     /// When the suite is invalid, a source cannot be read, or a task finds no text that is long enough.
-    pub fn load(spec: &SuiteSpec, tokenizer: &Tokenizer) -> Result<Self, Error> {
+    pub fn load(
+        spec: &SuiteSpec,
+        tokenizer: &Tokenizer,
+        template: Option<ChatTemplate>,
+    ) -> Result<Self, Error> {
         spec.validate()?;
-        let tokens = Rc::new(Tokens::new(tokenizer)?);
+        let tokens = Rc::new(Tokens::new(tokenizer)?.with_chat(template)?);
         let mut tasks: Vec<Box<dyn Task>> = Vec::new();
         for task in &spec.task {
             tasks.push(task.kind().prepare(Rc::clone(&tokens))?);

@@ -30,6 +30,23 @@ sources = [{ name = "held out code", paths = ["FOLDER/*.rs"] }]
 prefix = 40
 items = 5
 per_file = 2
+
+[[task]]
+kind = "ruler"
+name = "needle"
+tasks = ["niah_single_1", "niah_multikey_2"]
+lengths = [900]
+items = 3
+answer_tokens = 6
+threshold = 0.5
+
+[[task]]
+kind = "dialogue"
+name = "talk"
+tasks = ["fact", "topic", "line"]
+sources = [{ name = "turns", paths = ["FOLDER/*.txt"] }]
+lengths = [1400]
+conversations = 2
 "#;
 
 fn suite(folder: &std::path::Path) -> Suite {
@@ -52,7 +69,12 @@ fn suite(folder: &std::path::Path) -> Suite {
         std::fs::write(folder.join(format!("{file}.rs")), code).unwrap();
     }
     let text = SUITE.replace("FOLDER", &folder.display().to_string());
-    Suite::load(&SuiteSpec::parse(&text, "suite").unwrap(), &tokenizer()).unwrap()
+    Suite::load(
+        &SuiteSpec::parse(&text, "suite").unwrap(),
+        &tokenizer(),
+        None,
+    )
+    .unwrap()
 }
 
 #[test]
@@ -90,7 +112,17 @@ fn a_killed_evaluation_gives_the_records_of_one_that_was_not() {
 
     // Stopped after any number of records, through the file, what is left runs in other batches.
     let path = folder.path().join("records.jsonl");
-    for kept in [1, 5, 11, 13, 14, 17, whole.len() - 2, whole.len()] {
+    for kept in [
+        1,
+        5,
+        11,
+        13,
+        14,
+        17,
+        whole.len() - 10,
+        whole.len() - 2,
+        whole.len(),
+    ] {
         std::fs::remove_file(&path).ok();
         let (mut log, _) = RecordLog::open(&path).unwrap();
         log.append(&whole[..kept]).unwrap();
@@ -179,11 +211,11 @@ fn the_texts_of_items_are_what_is_held_out() {
     let folder = tempfile::tempdir().unwrap();
     let suite = suite(folder.path());
     let texts = suite.texts().unwrap();
-    // A document of a loss, a line with its prefix of a completion; a passkey is made up.
+    // A document of a loss, a line with its prefix of a completion; needles and what is said are made up.
     for task in suite.tasks() {
         let of_task = texts.iter().filter(|t| t.id.starts_with(task.name()));
         match task.name() {
-            "passkey" => assert_eq!(of_task.count(), 0),
+            "passkey" | "needle" | "talk" => assert_eq!(of_task.count(), 0),
             _ => assert!(of_task.count() > 0, "{}", task.name()),
         }
     }

@@ -46,6 +46,11 @@ pub trait Kind {
         false
     }
 
+    /// All files that it names, each with its key.
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        self.path().map(|path| ("path", path)).into_iter().collect()
+    }
+
     /// What it asks for that cannot be done.
     fn problem(&self) -> Option<String>;
 
@@ -83,6 +88,33 @@ pub(super) fn only_rows(sources: &[SourceSpec]) -> Option<String> {
 pub(super) fn at_least_one(keys: &[(&str, usize)]) -> Option<String> {
     let (key, _) = keys.iter().find(|(_, value)| *value == 0)?;
     Some(format!("`{key}` is 0; it must be at least 1"))
+}
+
+/// What is wrong with the lengths of a task, or with the mean from which it counts them as passed.
+pub(super) fn lengths_problem(lengths: &[usize], threshold: Option<f64>) -> Option<String> {
+    let distinct: BTreeSet<usize> = lengths.iter().copied().collect();
+    if distinct.is_empty() || distinct.len() < lengths.len() {
+        return Some("`lengths` must name at least one length, and none twice".into());
+    }
+    let threshold = threshold.filter(|share| !(*share > 0.0 && *share <= 1.0))?;
+    Some(format!(
+        "`threshold` is {threshold}; it is a mean score above 0 and up to 1"
+    ))
+}
+
+/// The scores of a task with several lengths: over all, by length, and the effective context where a threshold says
+/// what that is.
+pub(super) fn scores_by_length(
+    metric: &str,
+    lengths: &[usize],
+    threshold: Option<f64>,
+) -> Vec<String> {
+    let by_length = lengths.iter().map(|length| format!("{length}.{metric}"));
+    let effective = threshold.map(|_| super::effective::METRIC.to_string());
+    std::iter::once(metric.to_string())
+        .chain(by_length)
+        .chain(effective)
+        .collect()
 }
 
 /// A tenth of a number of items, but one at least.

@@ -1,5 +1,7 @@
 //! Text to token ids and back, as the evaluations need it.
 use super::Error;
+use super::chat::{Chat, Turn};
+use crate::checkpoint::ChatTemplate;
 use tokenizers::{DecoderWrapper, Tokenizer};
 
 /// A tokenizer that neither truncates nor pads, with what the tasks ask about its vocabulary.
@@ -11,6 +13,8 @@ pub struct Tokens {
     bytes: Vec<u32>,
     /// Ids whose text has a newline in it.
     newline: Vec<u32>,
+    /// How it writes conversations.
+    chat: Chat,
 }
 
 /// Ids of a text, without special tokens, and the byte range of the text that each stands for.
@@ -42,10 +46,20 @@ impl Tokens {
             leading,
             bytes: Vec::new(),
             newline: Vec::new(),
+            chat: Chat::Plain,
             tokenizer,
         };
         tokens.read_vocabulary()?;
         Ok(tokens)
+    }
+
+    /// The same with the template by which the model's conversations are written.
+    ///
+    /// # Errors
+    /// When it is no template.
+    pub fn with_chat(mut self, template: Option<ChatTemplate>) -> Result<Self, Error> {
+        self.chat = Chat::new(template)?;
+        Ok(self)
     }
 
     fn read_vocabulary(&mut self) -> Result<(), Error> {
@@ -73,6 +87,21 @@ impl Tokens {
         let mut ids = self.leading.clone();
         ids.extend(self.spans(text)?.ids);
         Ok(ids)
+    }
+
+    /// How conversations are written.
+    pub(super) fn chat(&self) -> &Chat {
+        &self.chat
+    }
+
+    /// Ids of a conversation up to the assistant's next turn, which has begun with `begun`. A template writes the
+    /// special ids itself.
+    pub(super) fn conversation(&self, turns: &[Turn], begun: &str) -> Result<Vec<u32>, Error> {
+        let text = self.chat.text(turns, begun)?;
+        match self.chat {
+            Chat::Template { .. } => Ok(self.spans(&text)?.ids),
+            Chat::Plain => self.document(&text),
+        }
     }
 
     /// Ids of `text` with their byte ranges, without special ids.

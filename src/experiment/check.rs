@@ -128,6 +128,7 @@ impl Study {
             let from_base = |e| wrong(format!("{}: {e}", spec.base.key()));
             let config = spec.base.config().map_err(from_base)?;
             let tokenizer = spec.base.tokenizer().map_err(from_base)?;
+            let template = spec.base.chat_template().map_err(from_base)?;
             let data = json!([spec.base, spec.data, spec.mix, spec.stage]).to_string();
             if !trial.is_base() && planned.insert(data) {
                 plan(spec, &config, &tokenizer, cache)
@@ -136,7 +137,7 @@ impl Study {
             let suite = json!([spec.base, spec.evals]).to_string();
             let estimate = match estimates.get(&suite) {
                 Some(estimate) => *estimate,
-                None => Suite::load(&spec.evals, &tokenizer)
+                None => Suite::load(&spec.evals, &tokenizer, template)
                     .map_err(|e| wrong(format!("evals.suite: {e}")))?
                     .estimate(),
             };

@@ -15,8 +15,19 @@ pub fn greedy(
     max_new_tokens: usize,
     stop: &[u32],
 ) -> Result<Vec<Vec<u32>>> {
-    let best = &mut |_: usize, logits: &[f32]| Ok(best_of(logits));
     let ended = &mut |_: usize, ids: &[u32]| ids.last().is_some_and(|id| stop.contains(id));
+    greedy_until(env, model, prompts, max_new_tokens, ended)
+}
+
+/// The same until `ended` says that a prompt's continuation is.
+pub fn greedy_until(
+    env: &Env,
+    model: &Decoder,
+    prompts: &[Vec<u32>],
+    max_new_tokens: usize,
+    ended: &mut Ended,
+) -> Result<Vec<Vec<u32>>> {
+    let best = &mut |_: usize, logits: &[f32]| Ok(best_of(logits));
     decode(env, model, prompts, max_new_tokens, best, ended)
 }
 

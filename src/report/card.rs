@@ -67,6 +67,7 @@ fn scores(out: &mut String, rows: &[ScoreRow]) {
         let length = row.length.map_or(String::new(), |l| l.to_string());
         let place = row
             .depth_or_position
+            .as_ref()
             .map_or(String::new(), |p| p.to_string());
         let error = row
             .standard_error

@@ -249,7 +249,8 @@ fn score(
     keys: &[String],
     telling: &mut Telling,
 ) -> Work<()> {
-    let mut suite = Suite::load(&trial.spec.evals, tokenizer)?;
+    let template = trial.spec.base.chat_template()?;
+    let mut suite = Suite::load(&trial.spec.evals, tokenizer, template)?;
     let cache = ScoreCache::of_environment();
     suite.know(keys.iter().filter_map(|key| cache.get(key)).flatten());
     let (mut log, finished) = RecordLog::open(&folder.records())?;

@@ -77,12 +77,12 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     let override_ = arguments.rope_override.as_ref();
     let loaded = checkpoint::load(&arguments.checkpoint, override_, &env)?;
     let suite_name = arguments.suite.display();
-    let suite = Suite::load(&spec, &loaded.checkpoint.tokenizer);
+    let of = BaseSpec::named(&arguments.checkpoint);
+    let suite = Suite::load(&spec, &loaded.checkpoint.tokenizer, of.chat_template()?);
     let mut suite = suite.with_context(|| suite_name.to_string())?;
     if let Some(batch) = arguments.batch {
         suite = suite.in_batches_of(batch.into());
     }
-    let of = BaseSpec::named(&arguments.checkpoint);
     let keys = score_keys(&spec, &of, &loaded.ran.rope, &env.backend());
     let keys = keys.map_err(|what| anyhow::anyhow!("{suite_name}: {what}"))?;
     let evaluation = Evaluation {
