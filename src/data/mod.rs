@@ -3,7 +3,6 @@ mod crates;
 mod encode;
 mod lookup;
 mod mix;
-mod parquet;
 mod plan;
 mod read;
 mod shard;
@@ -13,9 +12,11 @@ mod tokenizer;
 
 pub use mix::MixSpec;
 pub use plan::{Packing, Plan, PlanStage, Usage};
-pub use read::{Document, documents};
+pub use read::{Document, ReadReport, documents};
 pub use shard::{Shard, prepare};
-pub use source::{Generator, Part, SourceSpec, check_sources, content_hash, file_hash};
+pub use source::{
+    Generator, InvalidUtf8, Part, SourceSpec, check_sources, content_hash, file_hash,
+};
 pub use tokenizer::train_tokenizer;
 
 /// What data can fail with.

@@ -10,7 +10,8 @@ use std::path::Path;
 pub struct SourceSpec {
     /// What the mix calls it.
     pub name: String,
-    /// Files and globs of text, source code or JSONL; `${VARIABLE}` is replaced by the environment's.
+    /// Files and globs of text, source code, JSON lines, JSON or Parquet, and folders, which are walked;
+    /// `${VARIABLE}` is replaced by the environment's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
     /// A data set of the hub, `org/name`, in the place of files.
@@ -19,12 +20,19 @@ pub struct SourceSpec {
     /// Its branch, tag or commit; `main` unless said. In a trial, the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Which files of it, as a glob.
+    /// Which files of it, or of the folders in `paths`, as a glob.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<String>,
     /// The field of a JSONL line, or the column of a Parquet file, that holds the text.
     #[serde(default = "text_field")]
     pub field: String,
+    /// The text of several fields or columns: `"Question: {question}\nAnswer: {answer}"`; `{#turns}{text}{/turns}`
+    /// goes through a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// What becomes of a text that is not UTF-8.
+    #[serde(default, skip_serializing_if = "InvalidUtf8::is_default")]
+    pub invalid_utf8: InvalidUtf8,
     /// Crates as cargo unpacked them, as NAME-VERSION.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub crates: Vec<String>,
@@ -40,6 +48,28 @@ pub struct SourceSpec {
     /// Stop taking documents when they have this many bytes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,
+    /// A longer document, or line of JSON, is an error; 64 MiB unless said. What reading takes of memory follows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_document_bytes: Option<usize>,
+}
+
+/// What becomes of a text that is not UTF-8.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvalidUtf8 {
+    /// It is left out and counted.
+    #[default]
+    Skip,
+    /// What is wrong becomes U+FFFD, and the text is counted.
+    Replace,
+    /// Nothing is prepared.
+    Error,
+}
+
+impl InvalidUtf8 {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn text_field() -> String {
@@ -104,12 +134,12 @@ impl SourceSpec {
     /// The repository of the hub, and what is needed of it.
     ///
     /// # Errors
-    /// When `revision` or `files` are said without `hub`, or `hub` without `files`.
+    /// When `revision` is said without `hub`, or `hub` without `files`.
     pub fn repository(&self) -> Result<Option<(Repo, Wanted)>> {
         let Some(id) = &self.hub else {
-            return match (&self.revision, &self.files) {
-                (None, None) => Ok(None),
-                _ => self.wrong("says `revision` or `files` without `hub`, to which they belong"),
+            return match &self.revision {
+                None => Ok(None),
+                Some(_) => self.wrong("says `revision` without `hub`, to which it belongs"),
             };
         };
         let Some(files) = &self.files else {
@@ -119,6 +149,11 @@ impl SourceSpec {
         let repo = Repo::new(Kind::Dataset, id, self.revision.as_deref());
         let repo = repo.map_err(|e| self.error(e.to_string()))?;
         Ok(Some((repo, Wanted::Files(vec![files.clone()]))))
+    }
+
+    /// Bytes that a document, or a line of JSON, may have.
+    pub(super) fn max_document_bytes(&self) -> usize {
+        self.max_document_bytes.unwrap_or(64 << 20)
     }
 
     /// Checks what the table says, without reading documents.
@@ -144,6 +179,10 @@ impl SourceSpec {
                     .wrong("says more than one of `paths`, `hub`, `crates` and `generator`");
             }
         }
+        if self.files.is_some() && self.hub.is_none() && self.paths.is_empty() {
+            return self
+                .wrong("says `files` without `hub` or a folder in `paths`, to which it belongs");
+        }
         if !self.crates.is_empty() && self.part.is_none() {
             return self.wrong("says `crates` without `part`; give part = \"prose\" or \"code\"");
         }
@@ -161,6 +200,7 @@ impl SourceSpec {
                 ..
             }) => (*documents, *min_words, *max_words),
             None => {
+                read::check(self)?;
                 read::files(self)?;
                 return Ok(());
             }
