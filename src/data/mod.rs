@@ -1,4 +1,5 @@
 //! Data: read, tokenize, mix, pack. The order of the data is a pure function of the plan and the step.
+pub mod clean;
 mod crates;
 mod encode;
 mod lookup;
@@ -24,6 +25,8 @@ pub use tokenizer::train_tokenizer;
 pub enum Error {
     #[error("data source {source_name:?}: {what}")]
     Source { source_name: String, what: String },
+    #[error("clean: {0}")]
+    Clean(String),
     #[error("mix: {0}")]
     Mix(String),
     #[error("{path}: {what}")]
