@@ -1,6 +1,7 @@
 //! Data: read, tokenize, mix, pack. The order of the data is a pure function of the plan and the step.
 pub mod clean;
 mod crates;
+pub mod dedup;
 mod encode;
 mod lookup;
 mod mix;
@@ -31,6 +32,8 @@ pub enum Error {
     Mix(String),
     #[error("{path}: {what}")]
     File { path: String, what: String },
+    #[error("dedup: {0}")]
+    Dedup(String),
     #[error("tokenizer: {0}")]
     Tokenizer(String),
 }
