@@ -2,6 +2,7 @@
 mod crates;
 mod encode;
 mod lookup;
+pub mod megatron;
 mod mix;
 mod parquet;
 mod plan;
@@ -9,13 +10,16 @@ mod read;
 mod shard;
 mod source;
 mod synthetic;
+mod tokenize;
 mod tokenizer;
 
+pub use encode::{Encoder, encode_all};
 pub use mix::MixSpec;
 pub use plan::{Packing, Plan, PlanStage, Usage};
 pub use read::{Document, documents};
-pub use shard::{Shard, prepare};
+pub use shard::Shard;
 pub use source::{Generator, Part, SourceSpec, check_sources, content_hash};
+pub use tokenize::prepare;
 pub use tokenizer::train_tokenizer;
 
 /// What data can fail with.

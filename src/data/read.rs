@@ -42,16 +42,7 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
     }
     let mut all = Vec::new();
     for pattern in &spec.paths {
-        let expanded = match shellexpand::env(pattern) {
-            Ok(expanded) => expanded,
-            Err(e) => {
-                return spec.wrong(format!(
-                    "path {pattern:?}: the environment variable {} is not set; set it to the folder \
-                     with the material",
-                    e.var_name
-                ));
-            }
-        };
+        let expanded = expand(spec, pattern)?;
         let matches = match glob::glob(&expanded) {
             Ok(matches) => matches,
             Err(e) => return spec.wrong(format!("glob {pattern:?}: {e}")),
@@ -74,6 +65,17 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
         all.extend(found);
     }
     Ok(all)
+}
+
+/// A path with the environment's variables in it.
+pub(super) fn expand(spec: &SourceSpec, path: &str) -> Result<String> {
+    let expanded = shellexpand::env(path).map_err(|e| {
+        spec.error(format!(
+            "path {path:?}: the environment variable {} is not set; set it to the folder with the material",
+            e.var_name
+        ))
+    })?;
+    Ok(expanded.into_owned())
 }
 
 /// A file's name for a document: what is before the pattern's first wildcard differs between machines, so it begins
@@ -100,6 +102,9 @@ fn name_behind(pattern: &str, path: &Path) -> String {
 /// # Errors
 /// When files cannot be read, a JSONL line has no text, or nothing is left.
 pub fn documents(spec: &SourceSpec) -> Result<Vec<Document>> {
+    if spec.tokens.is_some() {
+        return spec.wrong("is token ids, and texts are asked for here; give `paths`");
+    }
     let mut taken = Taken {
         spec,
         documents: Vec::new(),
