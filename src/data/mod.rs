@@ -4,21 +4,25 @@ mod crates;
 pub mod dedup;
 mod encode;
 mod lookup;
+pub mod megatron;
 mod mix;
 mod plan;
 mod read;
 mod shard;
 mod source;
 mod synthetic;
+mod tokenize;
 mod tokenizer;
 
+pub use encode::{Encoder, encode_all};
 pub use mix::MixSpec;
 pub use plan::{Packing, Plan, PlanStage, Usage};
 pub use read::{Document, ReadReport, documents};
-pub use shard::{Shard, prepare};
+pub use shard::Shard;
 pub use source::{
     Generator, InvalidUtf8, Part, SourceSpec, check_sources, content_hash, file_hash,
 };
+pub use tokenize::prepare;
 pub use tokenizer::train_tokenizer;
 
 /// What data can fail with.

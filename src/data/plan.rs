@@ -118,13 +118,14 @@ impl Source {
             let epoch = self.epoch(number, 0);
             let first = epoch.starts.partition_point(|&s| s <= inner) - 1;
             for (i, &document) in epoch.order.iter().enumerate().skip(first) {
-                let tokens = self.shard.document(document as usize);
-                let from = (inner - epoch.starts[i]) as usize;
-                let take = (tokens.len() - from).min(n - ids.len());
+                let from = inner - epoch.starts[i];
+                let left = self.shard.length(document as usize) - from;
+                let take = left.min((n - ids.len()) as u64);
                 let start = ids.len() as u32;
-                ids.extend_from_slice(&tokens[from..from + take]);
-                starts.extend(std::iter::repeat_n(start, take));
-                inner += take as u64;
+                self.shard
+                    .read(document as usize, from..from + take, &mut ids);
+                starts.extend(std::iter::repeat_n(start, take as usize));
+                inner += take;
                 if ids.len() == n {
                     return (ids, starts);
                 }
@@ -139,7 +140,9 @@ impl Source {
     fn document(&self, at: u64, n: usize, eligible: u64) -> Vec<u32> {
         let epoch = self.epoch(at / eligible, n as u64);
         let chosen = epoch.order[(at % eligible) as usize];
-        self.shard.document(chosen as usize)[..n].to_vec()
+        let mut ids = Vec::with_capacity(n);
+        self.shard.read(chosen as usize, 0..n as u64, &mut ids);
+        ids
     }
 
     /// How many documents have `n` tokens or more.

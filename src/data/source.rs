@@ -1,8 +1,8 @@
 //! What a study says about a data source.
-use super::{Document, Error, Result, read, synthetic};
+use super::{Document, Error, Result, Shard, read, synthetic};
 use crate::checkpoint::hub::{Kind, Repo, Wanted};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One `[[data]]` table: files, crates, or a generator of documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct SourceSpec {
     /// Which part of the crates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
+    /// Token ids in Megatron's indexed format, in the place of documents: what is before `.bin` and `.idx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<String>,
     /// Documents made by a seeded generator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<Generator>,
@@ -156,6 +159,27 @@ impl SourceSpec {
         self.max_document_bytes.unwrap_or(64 << 20)
     }
 
+    /// Where its token ids lie, if it is token ids.
+    ///
+    /// # Errors
+    /// When an environment variable is not set, or there is no index.
+    pub(super) fn token_prefix(&self) -> Result<Option<PathBuf>> {
+        let Some(said) = &self.tokens else {
+            return Ok(None);
+        };
+        let prefix = PathBuf::from(read::expand(self, said)?);
+        if !Shard::exists(&prefix) {
+            return self.wrong(format!(
+                "tokens = {said:?}: there is no {}.idx; give what is before .bin and .idx",
+                prefix.display()
+            ));
+        }
+        if self.min_chars > 0 || self.max_bytes.is_some() {
+            return self.wrong("says `min_chars` or `max_bytes` of `tokens`, which have no text");
+        }
+        Ok(Some(prefix))
+    }
+
     /// Checks what the table says, without reading documents.
     ///
     /// # Errors
@@ -167,16 +191,19 @@ impl SourceSpec {
             self.hub.is_some(),
             !self.crates.is_empty(),
             self.generator.is_some(),
+            self.tokens.is_some(),
         ];
         match kinds.iter().filter(|k| **k).count() {
             0 => {
-                return self
-                    .wrong("says no `paths`, `hub`, `crates` or `generator`; give one of them");
+                return self.wrong(
+                    "says no `paths`, `hub`, `crates`, `generator` or `tokens`; give one of them",
+                );
             }
             1 => {}
             _ => {
-                return self
-                    .wrong("says more than one of `paths`, `hub`, `crates` and `generator`");
+                return self.wrong(
+                    "says more than one of `paths`, `hub`, `crates`, `generator` and `tokens`",
+                );
             }
         }
         if self.files.is_some() && self.hub.is_none() && self.paths.is_empty() {
@@ -200,8 +227,10 @@ impl SourceSpec {
                 ..
             }) => (*documents, *min_words, *max_words),
             None => {
-                read::check(self)?;
-                read::files(self)?;
+                if self.token_prefix()?.is_none() {
+                    read::check(self)?;
+                    read::files(self)?;
+                }
                 return Ok(());
             }
         };
@@ -227,8 +256,11 @@ pub fn check_sources(sources: &[SourceSpec]) -> Result<()> {
     Ok(())
 }
 
-/// Hash of what the source holds: its documents' contents in their order, or its generator.
+/// Hash of what the source holds: its documents' contents in their order, its token ids, or its generator.
 pub fn content_hash(spec: &SourceSpec) -> Result<String> {
+    if let Some(prefix) = spec.token_prefix()? {
+        return Shard::content_hash(&prefix);
+    }
     Ok(Material::read(spec)?.hash())
 }
 

@@ -38,21 +38,12 @@ pub(in crate::data) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
     let mut all = Vec::new();
     let mut folders = 0;
     for pattern in &spec.paths {
-        let expanded = match shellexpand::env(pattern) {
-            Ok(expanded) => expanded,
-            Err(e) => {
-                return spec.wrong(format!(
-                    "path {pattern:?}: the environment variable {} is not set; set it to the folder \
-                     with the material",
-                    e.var_name
-                ));
-            }
-        };
+        let expanded = expand(spec, pattern)?;
         // What has no wildcard is a file or a folder, and if it is there but cannot be read, that is said.
-        match fs::metadata(&*expanded) {
+        match fs::metadata(&expanded) {
             Ok(metadata) if metadata.is_dir() => {
                 folders += 1;
-                let found = tree::files(spec, Path::new(&*expanded))?;
+                let found = tree::files(spec, Path::new(&expanded))?;
                 if found.is_empty() {
                     let only = spec.files.as_ref().map_or(String::new(), |files| {
                         format!(" that `files` ({files:?}) names")
@@ -66,7 +57,7 @@ pub(in crate::data) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
             }
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(Error::File {
-                    path: expanded.into_owned(),
+                    path: expanded,
                     what: e.to_string(),
                 });
             }
@@ -78,6 +69,17 @@ pub(in crate::data) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
         return spec.wrong("says `files`, but none of its `paths` is a folder; leave it out");
     }
     Ok(all)
+}
+
+/// A path with the environment's variables in their places.
+pub(in crate::data) fn expand(spec: &SourceSpec, path: &str) -> Result<String> {
+    match shellexpand::env(path) {
+        Ok(expanded) => Ok(expanded.into_owned()),
+        Err(e) => spec.wrong(format!(
+            "path {path:?}: the environment variable {} is not set; set it to the folder with the material",
+            e.var_name
+        )),
+    }
 }
 
 /// The files that a glob matches, in the order of their names.

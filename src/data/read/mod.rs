@@ -9,7 +9,7 @@ mod template;
 mod tree;
 
 use super::{Error, Result, SourceSpec, crates, source::InvalidUtf8};
-pub(super) use files::{File, files};
+pub(super) use files::{File, expand, files};
 use record::Form;
 pub use report::{ReadReport, Reason};
 use std::path::Path;
