@@ -1,6 +1,7 @@
 //! Data: read, tokenize, mix, pack. The order of the data is a pure function of the plan and the step.
 pub mod clean;
 mod crates;
+pub mod decontaminate;
 pub mod dedup;
 mod encode;
 mod lookup;
@@ -32,6 +33,8 @@ pub enum Error {
     Source { source_name: String, what: String },
     #[error("clean: {0}")]
     Clean(String),
+    #[error("decontaminate: {0}")]
+    Decontaminate(String),
     #[error("mix: {0}")]
     Mix(String),
     #[error("{path}: {what}")]

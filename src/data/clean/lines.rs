@@ -1,7 +1,7 @@
 //! What is measured of a text's lines and characters.
 
 /// A line of more characters is a long one.
-const LONG: usize = 1000;
+const LONG: usize = 400;
 /// A line of no more characters is a short one (FineWeb).
 const SHORT: usize = 30;
 /// Lines at a file's beginning that may say that it is generated.
@@ -24,7 +24,7 @@ pub(super) struct Lines {
     pub lines: usize,
     pub line_chars: usize,
     pub longest: usize,
-    /// Characters in lines of more than 1,000.
+    /// Characters in lines of more than 400.
     pub long_line_chars: usize,
     /// Lines that are not blank; of these the ones that end a sentence, and those of at most 30 characters.
     pub filled: usize,
@@ -32,9 +32,6 @@ pub(super) struct Lines {
     pub short: usize,
     pub bullets: usize,
     pub ellipses: usize,
-    /// Runs of lines that are not blank, and of these the ones whose last line ends a sentence.
-    pub paragraphs: usize,
-    pub punctuated_paragraphs: usize,
     /// Of the first five lines, those that say that the file is generated.
     pub generated_markers: usize,
     pub xml_declarations: usize,
@@ -48,17 +45,9 @@ impl Lines {
             .nth(100)
             .map_or(text.len(), |(at, _)| at);
         found.xml_declarations = text[..head].matches("<?xml version=").count();
-        // Whether the line before is in a paragraph, and if so, whether it ends a sentence.
-        let mut before = None;
         for line in text.lines() {
-            let blank = found.line(line);
-            if blank {
-                found.end_paragraph(before.take());
-            } else {
-                before = Some(ends_sentence(line));
-            }
+            found.line(line);
         }
-        found.end_paragraph(before);
         found
     }
 
@@ -67,15 +56,8 @@ impl Lines {
         (whole > 0).then(|| part as f64 / whole as f64)
     }
 
-    fn end_paragraph(&mut self, ended: Option<bool>) {
-        if let Some(punctuated) = ended {
-            self.paragraphs += 1;
-            self.punctuated_paragraphs += usize::from(punctuated);
-        }
-    }
-
-    /// Adds one line; true when it is blank.
-    fn line(&mut self, line: &str) -> bool {
+    /// Adds one line.
+    fn line(&mut self, line: &str) {
         let (mut length, mut alphabetic, mut alphanumeric) = (0, 0, 0);
         if line.is_ascii() {
             length = line.len();
@@ -112,20 +94,11 @@ impl Lines {
             self.short += usize::from(length <= SHORT);
             self.punctuated += usize::from(line.chars().next_back().is_some_and(is_terminal));
         }
-        trimmed.is_empty()
     }
 }
 
-/// Whether a line ends a sentence, a closing quotation mark or bracket behind it left aside.
-fn ends_sentence(line: &str) -> bool {
-    let line = line.trim_end();
-    let line = line.trim_end_matches(['"', '\'', '”', '’', '»', ')', ']', '*', '_']);
-    let last = line.chars().next_back();
-    last.is_some_and(|c| is_terminal(c) || matches!(c, ':' | ';' | '…' | '—' | '-'))
-}
-
 /// Whether a character ends a sentence: Unicode's Sentence_Terminal of the scripts that are written most.
-fn is_terminal(c: char) -> bool {
+pub(super) fn is_terminal(c: char) -> bool {
     matches!(
         c,
         '.' | '!'
@@ -165,14 +138,7 @@ mod tests {
             (lines.bullets, lines.ellipses, lines.generated_markers),
             (1, 1, 1)
         );
-        assert_eq!(
-            (
-                lines.punctuated,
-                lines.paragraphs,
-                lines.punctuated_paragraphs
-            ),
-            (1, 3, 2)
-        );
+        assert_eq!(lines.punctuated, 1);
         assert_eq!(lines.longest, 36);
         assert_eq!(lines.chars, text.chars().count() + 1);
         assert_eq!(

@@ -17,6 +17,8 @@ pub use repair::Repairs;
 pub use report::CleanReport;
 pub use spec::{CleanSpec, Kind, Threshold};
 
+pub(super) use words::is_unspaced;
+
 use super::{Document, Result};
 use language::Languages;
 use lines::Lines;

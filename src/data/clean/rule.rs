@@ -53,7 +53,7 @@ pub(super) const RULES: &[Rule] = &[
         "max_mean_line_length",
         L(|l| l.share(l.line_chars, l.lines)),
     ),
-    // Share of the characters that stand in lines of more than 1,000.
+    // Share of the characters that stand in lines of more than 400.
     rule(
         "max_long_line_share",
         L(|l| l.share(l.long_line_chars, l.line_chars)),
@@ -90,11 +90,6 @@ pub(super) const RULES: &[Rule] = &[
         L(|l| l.share(l.punctuated, l.filled)),
     ),
     rule("max_short_line_share", L(|l| l.share(l.short, l.filled))),
-    // The first of these two asked of paragraphs (what stands between blank lines), which are not wrapped.
-    rule(
-        "min_punctuated_paragraph_share",
-        L(|l| l.share(l.punctuated_paragraphs, l.paragraphs)),
-    ),
     // Share of the bytes that stand in runs of 64 and more as base64 or hexadecimal digits have them (StarCoder2).
     rule("max_encoded_share", T(|text| Some(encoded::share(text)))),
     // Words with a letter or digit in them, and their mean length in characters (Gopher).
@@ -125,6 +120,11 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "min_stop_words",
         W(|w| w.if_spaced(Some(w.stop_words() as f64))),
+    ),
+    // Ends of sentences for each word or sign: FineWeb's question for punctuated lines, however they are wrapped.
+    rule(
+        "min_sentence_ends_per_word",
+        W(|w| w.if_spaced(w.share(w.sentence_ends, w.tokens()))),
     ),
     // Line ends for each word or sign (FineWeb).
     rule(

@@ -1,4 +1,5 @@
 //! A text's words, and what is measured of them.
+use super::lines::is_terminal;
 use rustc_hash::FxHasher;
 use std::{hash::Hasher, ops::Range};
 
@@ -34,6 +35,8 @@ pub(super) struct Words {
     pub hashes: usize,
     pub ellipses: usize,
     pub newlines: usize,
+    /// Full stops and the like behind which no word goes on.
+    pub sentence_ends: usize,
     /// A bit for each stop word that is there.
     stops: u8,
     /// Letters, and of these the ones of scripts that set no spaces between words.
@@ -138,6 +141,14 @@ impl Words {
             _ => {}
         }
         let end = chars * c.len_utf8();
+        if is_terminal(c)
+            && !text[end..]
+                .chars()
+                .next()
+                .is_some_and(char::is_alphanumeric)
+        {
+            self.sentence_ends += 1;
+        }
         self.push(&text[..end], chars);
         end
     }
@@ -160,7 +171,7 @@ fn in_word(c: char) -> bool {
 }
 
 /// Letters of Thai, Lao, Burmese, Khmer, Japanese and Chinese.
-fn is_unspaced(c: char) -> bool {
+pub(in crate::data) fn is_unspaced(c: char) -> bool {
     matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
         | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
         | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
@@ -203,7 +214,7 @@ mod tests {
         assert_eq!((words.words, words.alphabetic), (9, 7));
         assert_eq!(words.word_chars, 5 + 4 + 3 + 5 + 3 + 1 + 2 + 4 + 2);
         assert_eq!((words.hashes, words.ellipses, words.newlines), (2, 2, 1));
-        assert_eq!(words.stop_words(), 2);
+        assert_eq!((words.sentence_ends, words.stop_words()), (1, 2));
     }
 
     #[test]
