@@ -1,10 +1,13 @@
 //! The commands: one file a subcommand.
 mod checkpoint;
+mod data_tables;
 mod export;
 mod fetch;
 mod generate;
 mod inspect;
 mod lines;
+mod prepare;
+mod preparing;
 mod score;
 mod status;
 mod sweep;
@@ -29,6 +32,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a study: every trial that is missing, then the tables.
     Sweep(sweep::Arguments),
+    /// Prepare a study's data: read, clean, deduplicate, decontaminate, tokenise.
+    Prepare(prepare::Arguments),
     /// Run one trial of a study, as sweep does, with a line of JSON for where it stands.
     Trial(trial::Arguments),
     /// Fetch what a study names of the Hugging Face Hub, or one repository, into the cache.
@@ -63,6 +68,7 @@ pub const INTERRUPTED: u8 = 130;
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Sweep(arguments) => sweep::run(&arguments, cli.quiet),
+        Command::Prepare(arguments) => prepare::run(&arguments, cli.quiet),
         Command::Trial(arguments) => trial::run(&arguments),
         Command::Fetch(arguments) => fetch::run(&arguments, cli.quiet),
         Command::Status(arguments) => status::run(&arguments),

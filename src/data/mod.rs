@@ -4,15 +4,16 @@ mod crates;
 pub mod decontaminate;
 pub mod dedup;
 mod encode;
+mod inputs;
 mod lookup;
 pub mod megatron;
 mod mix;
 mod plan;
+pub mod prepare;
 mod read;
 mod shard;
 mod source;
 mod synthetic;
-mod tokenize;
 mod tokenizer;
 
 pub use encode::{Encoder, encode_all};
@@ -23,7 +24,6 @@ pub use shard::Shard;
 pub use source::{
     Generator, InvalidUtf8, Part, SourceSpec, check_sources, content_hash, file_hash,
 };
-pub use tokenize::prepare;
 pub use tokenizer::train_tokenizer;
 
 /// What data can fail with.

@@ -1,5 +1,9 @@
 //! What a study says about a data source.
-use super::{Document, Error, Result, Shard, read, synthetic};
+use super::{
+    Error, Result, Shard,
+    clean::{CleanSpec, Cleaner},
+    inputs, read, synthetic,
+};
 use crate::checkpoint::hub::{Kind, Repo, Wanted};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -51,6 +55,9 @@ pub struct SourceSpec {
     /// Stop taking documents when they have this many bytes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,
+    /// How its documents are repaired, and which of them are left out; they stay as they are unless said.
+    #[serde(default, skip_serializing_if = "CleanSpec::is_none")]
+    pub clean: CleanSpec,
     /// A longer document, or line of JSON, is an error; 64 MiB unless said. What reading takes of memory follows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_document_bytes: Option<usize>,
@@ -159,6 +166,11 @@ impl SourceSpec {
         self.max_document_bytes.unwrap_or(64 << 20)
     }
 
+    /// What repairs and judges its documents.
+    pub(super) fn cleaner(&self) -> Result<Cleaner> {
+        Cleaner::new(&self.clean).map_err(|e| self.error(e.to_string()))
+    }
+
     /// Where its token ids lie, if it is token ids.
     ///
     /// # Errors
@@ -176,6 +188,9 @@ impl SourceSpec {
         }
         if self.min_chars > 0 || self.max_bytes.is_some() {
             return self.wrong("says `min_chars` or `max_bytes` of `tokens`, which have no text");
+        }
+        if !self.clean.is_none() {
+            return self.wrong("says `clean` of `tokens`, which have no text");
         }
         Ok(Some(prefix))
     }
@@ -227,6 +242,7 @@ impl SourceSpec {
                 ..
             }) => (*documents, *min_words, *max_words),
             None => {
+                self.cleaner()?;
                 if self.token_prefix()?.is_none() {
                     read::check(self)?;
                     read::files(self)?;
@@ -234,6 +250,10 @@ impl SourceSpec {
                 return Ok(());
             }
         };
+        if !self.clean.is_none() {
+            return self
+                .wrong("says `clean` of a generator, whose documents are as they should be");
+        }
         match range {
             (0, _, _) => self.wrong("an empty document set: `documents` is 0"),
             (_, 0, _) => self.wrong("the generator's smallest size must be at least 1"),
@@ -256,12 +276,28 @@ pub fn check_sources(sources: &[SourceSpec]) -> Result<()> {
     Ok(())
 }
 
-/// Hash of what the source holds: its documents' contents in their order, its token ids, or its generator.
-pub fn content_hash(spec: &SourceSpec) -> Result<String> {
+/// Hash of what the source gives: of its documents in their order and of how they are cleaned, of its token ids, or of
+/// its generator. Files that are as they were when `cache` was filled are not read again.
+pub fn content_hash(spec: &SourceSpec, cache: &Path) -> Result<String> {
     if let Some(prefix) = spec.token_prefix()? {
         return Shard::content_hash(&prefix);
     }
-    Ok(Material::read(spec)?.hash())
+    if let Some(generator) = &spec.generator {
+        return Ok(generator_hash(generator));
+    }
+    let content = inputs::hash(spec, cache, &|_| ())?;
+    if spec.clean.is_none() {
+        return Ok(content);
+    }
+    let said = format!("{content} {}", spec.cleaner()?.identity());
+    Ok(blake3::hash(said.as_bytes()).to_hex()[..16].to_string())
+}
+
+/// Hash of what a generator makes.
+pub(super) fn generator_hash(generator: &Generator) -> String {
+    let said = serde_json::to_string(generator).unwrap_or_default();
+    let said = format!("generator {} {said}", synthetic::VERSION);
+    blake3::hash(said.as_bytes()).to_hex()[..16].to_string()
 }
 
 /// Hash of a file's bytes.
@@ -277,36 +313,4 @@ pub fn file_hash(path: &Path) -> Result<String> {
     hash.update_reader(std::fs::File::open(path).map_err(wrong)?)
         .map_err(wrong)?;
     Ok(hash.finalize().to_hex()[..16].to_string())
-}
-
-/// What a source holds.
-pub(super) enum Material<'a> {
-    Generator(&'a Generator),
-    Documents(Vec<Document>),
-}
-
-impl<'a> Material<'a> {
-    pub(super) fn read(spec: &'a SourceSpec) -> Result<Self> {
-        Ok(match &spec.generator {
-            Some(generator) => Material::Generator(generator),
-            None => Material::Documents(read::documents(spec)?),
-        })
-    }
-
-    pub(super) fn hash(&self) -> String {
-        let mut hash = blake3::Hasher::new();
-        match self {
-            Material::Generator(generator) => {
-                let said = serde_json::to_string(generator).unwrap_or_default();
-                hash.update(format!("generator {} {said}", synthetic::VERSION).as_bytes());
-            }
-            Material::Documents(documents) => {
-                for Document { id, text } in documents {
-                    hash.update(blake3::hash(id.as_bytes()).as_bytes());
-                    hash.update(blake3::hash(text.as_bytes()).as_bytes());
-                }
-            }
-        }
-        hash.finalize().to_hex()[..16].to_string()
-    }
 }

@@ -5,7 +5,7 @@ use crate::{
     data::{self, SourceSpec},
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// Version of what the engine computes: raised when a trial gives other bytes than before.
 pub const ENGINE_FORMAT: u32 = 1;
@@ -20,14 +20,25 @@ pub(super) enum Failure {
 }
 
 /// Hashes of what the paths of a study hold; each is read once.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
+#[derive(Debug)]
+pub(super) struct Contents<'a> {
+    /// Where hashes of earlier times are.
+    cache: &'a Path,
     hashes: BTreeMap<String, String>,
     /// By what the study calls them, for people: sources of one name under several arms share an entry.
     named: BTreeMap<String, Vec<String>>,
 }
 
-impl Contents {
+impl<'a> Contents<'a> {
+    /// Nothing read yet; files whose hashes are in the folder `cache` will not be.
+    pub fn new(cache: &'a Path) -> Self {
+        Contents {
+            cache,
+            hashes: BTreeMap::new(),
+            named: BTreeMap::new(),
+        }
+    }
+
     /// What was read: its name in the study, and its hash.
     pub fn named(&self) -> BTreeMap<String, String> {
         let joined = |(name, hashes): (&String, &Vec<String>)| (name.clone(), hashes.join("+"));
@@ -61,8 +72,8 @@ impl Contents {
     }
 
     fn source(&mut self, of: &str, source: &SourceSpec) -> Result<String, data::Error> {
-        let name = format!("{of} {}", source.name);
-        self.hash(name, &json!(source), || data::content_hash(source))
+        let (name, cache) = (format!("{of} {}", source.name), self.cache);
+        self.hash(name, &json!(source), || data::content_hash(source, cache))
     }
 
     /// A trial's key: the hash of its specification with every path replaced by the hash of its content,
@@ -77,6 +88,10 @@ impl Contents {
                 sources.push(json!({ "name": source.name, "content": content }));
             }
             said["data"] = sources.into();
+        }
+        // What it may take of memory is no part of it.
+        if let Some(dedup) = &trial.dedup {
+            said["dedup"] = dedup.identity().into();
         }
         for (i, task) in trial.evals.task.iter().enumerate() {
             let mut contents = Vec::new();
@@ -140,7 +155,7 @@ mod tests {
         let key = |folder: &Folder, backend: &str, change: &dyn Fn(&mut TrialSpec)| {
             let mut trial = folder.study(false).unwrap().trials[1].spec.clone();
             change(&mut trial);
-            Contents::default().key(&trial, backend).unwrap()
+            Contents::new(folder.path()).key(&trial, backend).unwrap()
         };
         let same = key(&folder, "b", &|_| {});
         assert_eq!(same.len(), 16);

@@ -55,7 +55,6 @@ pub(super) fn each(
         }
     }
     let report = reading.report;
-    report.warn(&spec.name);
     if report.documents == 0 {
         let least = spec.min_chars.max(1);
         return spec.wrong(format!(
@@ -98,17 +97,38 @@ fn text(file: &File, name: &Path, reading: &mut Reading) -> Result<bool> {
     }
 }
 
-/// All documents of a source of files or crates, in the order of their names.
+/// All documents of a source of files or crates, in the order of their names, cleaned as the source says.
 ///
 /// # Errors
-/// As for a source that is read one document at a time.
+/// As for a source that is read one document at a time, and when it is one of token ids.
 pub fn documents(spec: &SourceSpec) -> Result<Vec<Document>> {
+    if spec.tokens.is_some() {
+        return spec.wrong("is token ids, and texts are asked for here; give `paths`");
+    }
+    let cleaner = spec.cleaner()?;
     let mut documents = Vec::new();
-    each(spec, &|_| (), &mut |document| {
-        documents.push(document);
+    let report = each(spec, &|_| (), &mut |document| {
+        let cleaned = cleaner.clean(document);
+        if cleaned.dropped.is_none() {
+            documents.push(cleaned.document);
+        }
         Ok(true)
     })?;
+    report.warn(&spec.name);
     Ok(documents)
+}
+
+/// Bytes of all files of a source.
+pub(super) fn size(spec: &SourceSpec) -> Result<u64> {
+    let mut size = 0;
+    for file in files(spec)? {
+        let metadata = std::fs::metadata(&file.path).map_err(|e| Error::File {
+            path: file.path.display().to_string(),
+            what: e.to_string(),
+        })?;
+        size += metadata.len();
+    }
+    Ok(size)
 }
 
 /// A source that is being read.

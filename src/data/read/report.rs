@@ -70,7 +70,7 @@ impl ReadReport {
     }
 
     /// One line for each reason that a person should hear of.
-    pub(super) fn warn(&self, source: &str) {
+    pub(in crate::data) fn warn(&self, source: &str) {
         for (reason, found) in &self.left_out {
             let n = found.documents;
             let dots = if n > EXAMPLES as u64 { ", ..." } else { "" };
