@@ -44,7 +44,7 @@ pub fn prepare(
         decontaminate: trial.decontaminate.as_ref(),
         held_out: &held_out,
         tokenizer,
-        ends: (config.bos_token_id, config.eos_token_id),
+        ends: (config.bos_token_id, config.eos_token_id.first().copied()),
     };
     Ok(preparation.run(cache, watch)?)
 }
