@@ -20,14 +20,19 @@ struct Lcg(u64);
 
 impl Lcg {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n
     }
 
     fn text(&mut self, words: usize) -> String {
         let word = |lcg: &mut Lcg| {
             let length = 2 + lcg.below(7);
-            (0..length).map(|_| (b'a' + lcg.below(26) as u8) as char).collect::<String>()
+            (0..length)
+                .map(|_| (b'a' + lcg.below(26) as u8) as char)
+                .collect::<String>()
         };
         let mut text = String::new();
         for i in 0..words {
@@ -57,7 +62,12 @@ fn study(documents: usize) -> Work {
     prose += &line(&texts[3]);
     prose += &line(&texts[5].replacen(" of ", " for ", 1));
     prose += &line("x");
-    prose += &line(&format!("{} {} {}", lcg.text(60), words[10..40].join(" "), lcg.text(60)));
+    prose += &line(&format!(
+        "{} {} {}",
+        lcg.text(60),
+        words[10..40].join(" "),
+        lcg.text(60)
+    ));
     prose += &line(&held_out.replacen(words[20], "another", 1));
     fs::write(work.path("small/prose.jsonl"), prose).unwrap();
     fs::create_dir_all(work.path("small/tree/sub")).unwrap();
@@ -74,7 +84,10 @@ fn study(documents: usize) -> Work {
         "paths = [\"small/prose.jsonl\"]",
         "paths = [\"small/prose.jsonl\"]\nclean = { rules = \"repair\", min_words = 5 }",
     );
-    work.append("study.toml", "\n[dedup]\nprecedence = [\"tree\"]\n\n[decontaminate]\n");
+    work.append(
+        "study.toml",
+        "\n[dedup]\nprecedence = [\"tree\"]\n\n[decontaminate]\n",
+    );
     work
 }
 
@@ -89,7 +102,10 @@ fn cache(results: &Path) -> BTreeMap<String, Vec<u8>> {
             all.insert(name, fs::read(&path).unwrap());
         }
     }
-    all.insert("data.json".into(), fs::read(results.join("data.json")).unwrap());
+    all.insert(
+        "data.json".into(),
+        fs::read(results.join("data.json")).unwrap(),
+    );
     all
 }
 
@@ -100,7 +116,11 @@ fn prepare(work: &Work, out: &str, threads: &str) -> (i32, String, String) {
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    (
+        output.status.code().unwrap_or(-1),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }
 
 #[test]
@@ -113,7 +133,12 @@ fn the_same_bytes_in_one_thread_and_in_three_and_nothing_twice() {
     let (one, three) = (cache(&work.path("one")), cache(&work.path("three")));
     assert!(one.keys().eq(three.keys()) && one == three);
     // What is there is not made again.
-    let made = |name: &String| fs::metadata(work.path("one/cache").join(name)).unwrap().modified().unwrap();
+    let made = |name: &String| {
+        fs::metadata(work.path("one/cache").join(name))
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
     let names: Vec<&String> = one.keys().filter(|name| *name != "data.json").collect();
     let before: Vec<_> = names.iter().map(|name| made(name)).collect();
     assert_eq!(prepare(&work, "one", "2").0, 0);
@@ -127,34 +152,114 @@ fn duplicates_and_evaluation_texts_go_and_the_manifest_says_so() {
     let (code, out, error) = work.run(&["prepare", "study.toml", "--json"]);
     assert_eq!(code, 0, "{error}");
     let manifest: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(fs::read_to_string(work.path("results/small/data.json")).unwrap(), out);
+    assert_eq!(
+        fs::read_to_string(work.path("results/small/data.json")).unwrap(),
+        out
+    );
     let data = &manifest["preparations"][0];
-    assert_eq!(data["arms"], serde_json::json!(["rope=plain", "rope=yarn-4"]));
+    assert_eq!(
+        data["arms"],
+        serde_json::json!(["rope=plain", "rope=yarn-4"])
+    );
     let report = &data["report"];
     let steps = |source: usize| {
         let steps = report["sources"][source]["steps"].as_array().unwrap();
         let step = |step: &serde_json::Value| {
-            (step["after"].as_str().unwrap().to_string(), step["documents"].as_u64().unwrap())
+            (
+                step["after"].as_str().unwrap().to_string(),
+                step["documents"].as_u64().unwrap(),
+            )
         };
         steps.iter().map(step).collect::<Vec<_>>()
     };
     // "x" has too few words; one exact and one near go for their likes in the source, one for the tree's, one for
     // the evaluation's document; one more holds a text of it.
-    let named = |all: &[(&str, u64)]| all.iter().map(|(s, n)| (s.to_string(), *n)).collect::<Vec<_>>();
+    let named = |all: &[(&str, u64)]| {
+        all.iter()
+            .map(|(s, n)| (s.to_string(), *n))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(
         steps(0),
-        named(&[("read", 65), ("clean", 64), ("deduplicate", 60), ("decontaminate", 59)])
+        named(&[
+            ("read", 65),
+            ("clean", 64),
+            ("deduplicate", 60),
+            ("decontaminate", 59)
+        ])
     );
-    assert_eq!(steps(2), named(&[("read", 2), ("deduplicate", 2), ("decontaminate", 2)]));
+    assert_eq!(
+        steps(2),
+        named(&[("read", 2), ("deduplicate", 2), ("decontaminate", 2)])
+    );
     assert_eq!(report["sources"][0]["documents"], 59);
-    assert_eq!(report["sources"][2]["read"]["left_out"]["binary"]["examples"][0], "c.bin");
+    assert_eq!(
+        report["sources"][2]["read"]["left_out"]["binary"]["examples"][0],
+        "c.bin"
+    );
     let finding = &report["decontaminate"]["findings"][0];
     assert_eq!(finding["document"], "prose: prose.jsonl:64");
-    assert!(finding["item"].as_str().unwrap().contains("held_out.jsonl:1"), "{finding}");
+    assert!(
+        finding["item"]
+            .as_str()
+            .unwrap()
+            .contains("held_out.jsonl:1"),
+        "{finding}"
+    );
 
     let (code, out, _) = work.run(&["prepare", "study.toml", "--report"]);
     assert_eq!(code, 0);
-    insta::assert_snapshot!(out, @"");
+    insta::assert_snapshot!(out, @" source          after  documents  bytes  tokens  bytes/token
+ prose            read         65  65298
+                 clean         64  65297
+           deduplicate         60  60616
+         decontaminate         59  59341   41027         1.45
+ lookup                        20           3595
+ tree             read          2   3530
+           deduplicate          2   3530
+         decontaminate          2   3530    2413         1.46
+
+Inputs, with the hash of their documents
+ input           content  files  documents  bytes
+ prose  ed51538d527e119f      1         65  65298
+ tree   42b095d9a59dc8fa      3          2   3530
+
+prose: left out and repaired
+ why             documents  bytes           first
+ rule min_words          1      1  prose.jsonl:63
+
+tree: left out and repaired
+ why                 documents  bytes  first
+ left out as binary          1      3  c.bin
+
+Duplicates: 73 documents with those held out, 62 stay; 2 candidate pairs, 0 refused as less similar
+ gone from      duplicate of  exact  near
+ prose      evaluation prose      0     1
+ prose                  tree      1     0
+ prose                 prose      1     1
+
+Clusters of duplicates
+ size of cluster  clusters
+ 2                       4
+
+Examples of near duplicates
+ gone                                                stays  similarity
+ prose: prose.jsonl:6                prose: prose.jsonl:62        0.97
+ prose: prose.jsonl:65  evaluation prose: held_out.jsonl:1        0.97
+
+Evaluation texts: 3 looked for (0 too short in prose, 0 in code) in 62 documents, 1 of which hold one
+ document                                 item  words                                                             text
+ prose: prose.jsonl:64  prose/held_out.jsonl:1     31  The station leads to the market at the end of the day. A gre...
+
+What training takes
+ arm          source  tokens  epochs
+ rope=plain    prose    3072    0.07
+ rope=plain   lookup    1024    0.28
+ rope=plain     tree    1024    0.42
+ rope=yarn-4   prose    3072    0.07
+ rope=yarn-4  lookup    1024    0.28
+ rope=yarn-4    tree    1024    0.42
+written to results/small/data.json");
 }
 
 #[test]
@@ -182,7 +287,12 @@ fn a_preparation_that_is_killed_again_and_again_gives_the_same_bytes() {
     }
     assert!(kills >= 5, "{kills} kills");
     let (whole, killed) = (cache(&work.path("whole")), cache(&work.path("killed")));
-    assert!(whole.keys().eq(killed.keys()), "{:?} {:?}", whole.keys(), killed.keys());
+    assert!(
+        whole.keys().eq(killed.keys()),
+        "{:?} {:?}",
+        whole.keys(),
+        killed.keys()
+    );
     assert!(whole == killed);
 }
 
@@ -199,13 +309,22 @@ fn trials_train_on_what_was_prepared_and_their_keys_cover_how() {
         assert_eq!(code, 0, "{error}");
         let out: serde_json::Value = serde_json::from_str(&out).unwrap();
         let key = |trial: &serde_json::Value| trial["key"].as_str().unwrap().to_string();
-        out["trials"].as_array().unwrap().iter().map(key).collect::<Vec<_>>()
+        out["trials"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(key)
+            .collect::<Vec<_>>()
     };
     let first = keys(&work);
     for (from, to, same) in [
         ("[dedup]", "[dedup]\nmemory = \"32 MiB\"", true),
         ("[dedup]", "[dedup]\nbands = 20", false),
-        ("[decontaminate]", "[decontaminate]\naction = \"cut\"", false),
+        (
+            "[decontaminate]",
+            "[decontaminate]\naction = \"cut\"",
+            false,
+        ),
         ("min_words = 5", "min_words = 6", false),
     ] {
         let other = study(60);
@@ -220,7 +339,7 @@ fn trials_train_on_what_was_prepared_and_their_keys_cover_how() {
 #[test]
 fn bad_settings_are_one_line() {
     let refused = |from: &str, to: &str| {
-        let work = study(5);
+        let work = study(12);
         work.replace("study.toml", from, to);
         let (code, out, error) = work.run(&["prepare", "study.toml"]);
         assert_eq!((code, out.as_str()), (2, ""), "{error}");
@@ -240,7 +359,7 @@ fn bad_settings_are_one_line() {
 /// A folder that its reader may not look into; root may look everywhere, so that the program runs as somebody else.
 #[test]
 fn a_folder_without_permission_is_one_line() {
-    let work = study(5);
+    let work = study(12);
     let root = work.path(".");
     let me = fs::metadata(&root).unwrap().uid();
     let nobody = 65534;
@@ -256,9 +375,21 @@ fn a_folder_without_permission_is_one_line() {
         }
         command.uid(nobody).gid(nobody);
     }
-    fs::set_permissions(work.path("small/tree/sub"), fs::Permissions::from_mode(0o000)).unwrap();
-    let output = command.args(["prepare", "study.toml"]).current_dir(&root).output().unwrap();
-    fs::set_permissions(work.path("small/tree/sub"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(
+        work.path("small/tree/sub"),
+        fs::Permissions::from_mode(0o000),
+    )
+    .unwrap();
+    let output = command
+        .args(["prepare", "study.toml"])
+        .current_dir(&root)
+        .output()
+        .unwrap();
+    fs::set_permissions(
+        work.path("small/tree/sub"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{error}");
     insta::assert_snapshot!(error.trim_end(), @"");

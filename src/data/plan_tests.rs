@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::{Document, SourceSpec, prepare, train_tokenizer};
+use crate::data::{Document, SourceSpec, prepare::Preparation, train_tokenizer};
 use std::fs;
 
 /// Sources of documents of these many letters each; a letter is about a token.
@@ -23,8 +23,16 @@ fn sources(folder: &std::path::Path, lengths: &[&[usize]]) -> Vec<(String, Shard
                 folder.display()
             ))
             .unwrap();
-            let shard = prepare(&spec, &tokenizer, (None, Some(0)), &folder.join("cache")).unwrap();
-            (spec.name, shard)
+            let preparation = Preparation {
+                sources: &[spec],
+                dedup: None,
+                decontaminate: None,
+                held_out: &[],
+                tokenizer: &tokenizer,
+                ends: (None, Some(0)),
+            };
+            let prepared = preparation.run(&folder.join("cache"), &|_| ());
+            prepared.unwrap().shards.remove(0)
         })
         .collect()
 }
