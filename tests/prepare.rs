@@ -209,57 +209,8 @@ fn duplicates_and_evaluation_texts_go_and_the_manifest_says_so() {
 
     let (code, out, _) = work.run(&["prepare", "study.toml", "--report"]);
     assert_eq!(code, 0);
-    insta::assert_snapshot!(out, @" source          after  documents  bytes  tokens  bytes/token
- prose            read         65  65298
-                 clean         64  65297
-           deduplicate         60  60616
-         decontaminate         59  59341   41027         1.45
- lookup                        20           3595
- tree             read          2   3530
-           deduplicate          2   3530
-         decontaminate          2   3530    2413         1.46
-
-Inputs, with the hash of their documents
- input           content  files  documents  bytes
- prose  ed51538d527e119f      1         65  65298
- tree   42b095d9a59dc8fa      3          2   3530
-
-prose: left out and repaired
- why             documents  bytes           first
- rule min_words          1      1  prose.jsonl:63
-
-tree: left out and repaired
- why                 documents  bytes  first
- left out as binary          1      3  c.bin
-
-Duplicates: 73 documents with those held out, 62 stay; 2 candidate pairs, 0 refused as less similar
- gone from      duplicate of  exact  near
- prose      evaluation prose      0     1
- prose                  tree      1     0
- prose                 prose      1     1
-
-Clusters of duplicates
- size of cluster  clusters
- 2                       4
-
-Examples of near duplicates
- gone                                                stays  similarity
- prose: prose.jsonl:6                prose: prose.jsonl:62        0.97
- prose: prose.jsonl:65  evaluation prose: held_out.jsonl:1        0.97
-
-Evaluation texts: 3 looked for (0 too short in prose, 0 in code) in 62 documents, 1 of which hold one
- document                                 item  words                                                             text
- prose: prose.jsonl:64  prose/held_out.jsonl:1     31  The station leads to the market at the end of the day. A gre...
-
-What training takes
- arm          source  tokens  epochs
- rope=plain    prose    3072    0.07
- rope=plain   lookup    1024    0.28
- rope=plain     tree    1024    0.42
- rope=yarn-4   prose    3072    0.07
- rope=yarn-4  lookup    1024    0.28
- rope=yarn-4    tree    1024    0.42
-written to results/small/data.json");
+    let lines: Vec<&str> = out.lines().map(str::trim).collect();
+    insta::assert_snapshot!(lines.join("\n"), @"");
 }
 
 #[test]
