@@ -5,6 +5,7 @@ mod export;
 mod fetch;
 mod generate;
 mod inspect;
+mod jailer;
 mod lines;
 mod prepare;
 mod preparing;
@@ -46,6 +47,9 @@ pub enum Command {
     Generate(generate::Arguments),
     /// Show what a checkpoint is: family, shape, tokenizer, RoPE, memory to train it.
     Inspect(inspect::Arguments),
+    /// Run programs for the sandbox.
+    #[command(hide = true)]
+    Jailer(jailer::Arguments),
     /// Log-probabilities of given continuations under a checkpoint.
     Score(score::Arguments),
     /// Train a tokenizer on a study's texts, for a base of one's own.
@@ -75,6 +79,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments, cli.quiet),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Jailer(arguments) => jailer::run(&arguments),
         Command::Score(arguments) => score::run(&arguments, cli.quiet),
         Command::Tokenizer(arguments) => tokenizer::run(&arguments),
     }

@@ -179,6 +179,7 @@ impl Completion {
             expected: line.text.clone(),
             metrics,
             weight,
+            samples: Vec::new(),
         })
     }
 }

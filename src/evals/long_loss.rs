@@ -277,6 +277,7 @@ impl LongLoss {
             expected: String::new(),
             metrics,
             weight: sum.tokens as f64,
+            samples: Vec::new(),
         }
     }
 

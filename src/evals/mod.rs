@@ -6,8 +6,12 @@
 pub mod completion;
 pub mod loglikelihood;
 pub mod long_loss;
+pub mod pass_at_k;
 pub mod passkey;
+pub mod programs;
+pub mod programs_problem;
 pub mod record;
+pub mod sandbox;
 pub mod scores;
 pub mod spec;
 pub mod suite;
@@ -16,7 +20,7 @@ pub mod task;
 mod testing;
 pub mod tokens;
 
-pub use record::{Place, Protocol, Record, RecordLog};
+pub use record::{Place, Protocol, Record, RecordLog, Sample};
 pub use scores::{ScoreRow, scores};
 pub use spec::SuiteSpec;
 pub use suite::{Progress, Suite};
@@ -37,6 +41,12 @@ pub enum Error {
     Data(#[from] crate::data::Error),
     #[error(transparent)]
     Model(#[from] crate::model::Error),
+    /// Programs cannot be run here: why, and what to install.
+    #[error("{what}")]
+    NoSandbox { what: String },
+    /// The sandbox itself failed, not a program in it.
+    #[error("sandbox by {what}")]
+    Sandbox { what: String },
     #[error("{path}: line {line} is no record ({what}); remove the file to score again")]
     Record {
         path: PathBuf,

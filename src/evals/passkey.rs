@@ -229,6 +229,7 @@ impl Passkey {
             expected: key,
             metrics: BTreeMap::from([("exact_match".into(), found)]),
             weight: 1.0,
+            samples: Vec::new(),
         })
     }
 }

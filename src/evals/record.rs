@@ -21,6 +21,8 @@ pub enum Protocol {
     Disjoint,
     /// Greedy continuation to the end of the line, and the loss of the true line.
     NextLine,
+    /// Drawn continuations up to a stop, run with the problem's tests.
+    Programs,
 }
 
 impl fmt::Display for Protocol {
@@ -30,6 +32,7 @@ impl fmt::Display for Protocol {
             Protocol::Sliding => "sliding",
             Protocol::Disjoint => "disjoint",
             Protocol::NextLine => "next_line",
+            Protocol::Programs => "programs",
         })
     }
 }
@@ -112,6 +115,21 @@ pub struct Record {
     pub metrics: BTreeMap<String, f64>,
     /// Weight of `nats_per_token`: scored tokens.
     pub weight: f64,
+    /// Where an item is scored by several outputs, these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
+}
+
+/// One of the programs that were drawn for a problem.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// The ids that the model generated.
+    pub output: Vec<u32>,
+    /// What was run, without the tests.
+    pub program: String,
+    /// `passed`, or why not: `failed: AssertionError`, `timeout: CPU time`, `memory`, …
+    pub outcome: String,
 }
 
 /// The records of one evaluation on disk, one JSON object a line, appended as items are finished.
@@ -197,6 +215,7 @@ pub(super) mod tests {
             expected: "1".into(),
             metrics: BTreeMap::new(),
             weight: 1.0,
+            samples: Vec::new(),
         }
     }
 

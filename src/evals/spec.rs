@@ -3,6 +3,7 @@ use super::Error;
 use super::completion::CompletionSpec;
 use super::long_loss::LongLossSpec;
 use super::passkey::PasskeySpec;
+use super::programs::ProgramsSpec;
 use super::task::Kind;
 use crate::data::SourceSpec;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,7 @@ pub enum TaskSpec {
     Passkey(PasskeySpec),
     LongLoss(LongLossSpec),
     Completion(CompletionSpec),
+    Programs(ProgramsSpec),
 }
 
 impl TaskSpec {
@@ -52,6 +54,7 @@ impl TaskSpec {
             TaskSpec::Passkey(spec) => spec,
             TaskSpec::LongLoss(spec) => spec,
             TaskSpec::Completion(spec) => spec,
+            TaskSpec::Programs(spec) => spec,
         }
     }
 
@@ -60,6 +63,7 @@ impl TaskSpec {
             TaskSpec::Passkey(spec) => spec,
             TaskSpec::LongLoss(spec) => spec,
             TaskSpec::Completion(spec) => spec,
+            TaskSpec::Programs(spec) => spec,
         }
     }
 

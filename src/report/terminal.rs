@@ -8,7 +8,7 @@ pub fn table(tables: &Tables, decision: Option<&Decision>) -> String {
     let mut columns: Vec<(String, Option<u64>, String)> = Vec::new();
     for row in &summary {
         let by_length = row.protocol == "passkey" && row.length.is_some();
-        let loss = matches!(row.protocol.as_str(), "sliding" | "next_line");
+        let loss = matches!(row.protocol.as_str(), "sliding" | "next_line" | "programs");
         let shown = row.metric != "bits_per_byte" && row.position.is_empty() && (by_length || loss);
         let column = (
             row.task.clone(),

@@ -1,12 +1,13 @@
 //! The language of a text, by `whatlang`'s trigrams.
-use super::{Breach, CleanSpec};
+use super::{Breach, CleanSpec, words::boundary_before};
 use crate::data::{Error, Result};
 use whatlang::Lang;
 
 /// How sure the language must be, where a study does not say.
 const CONFIDENCE: f64 = 0.5;
-/// Fewer letters say nothing about a language.
-const LEAST_LETTERS: usize = 50;
+/// Of fewer letters the trigrams say too little: one in ten English sentences of 80 characters was lost, of 200 one in
+/// two hundred.
+const LEAST_LETTERS: usize = 150;
 /// A longer text is judged by so many samples of so many bytes, evenly spread.
 const SAMPLES: usize = 8;
 const SAMPLE: usize = 1024;
@@ -51,7 +52,7 @@ impl Languages {
         }))
     }
 
-    /// Why a text is dropped, if it is: another language, or none that is sure enough. What has fewer than 50 letters
+    /// Why a text is dropped, if it is: another language, or none that is sure enough. What has fewer than 150 letters
     /// is kept.
     pub fn breach(&self, text: &str) -> Option<Breach> {
         let sample = sample(text);
@@ -84,8 +85,8 @@ fn sample(text: &str) -> String {
     }
     let mut samples = String::with_capacity(SAMPLES * (SAMPLE + 1));
     for i in 0..SAMPLES {
-        let from = text.ceil_char_boundary(i * (text.len() - SAMPLE) / (SAMPLES - 1));
-        let to = text.floor_char_boundary((from + SAMPLE).min(text.len()));
+        let from = boundary_before(text, i * (text.len() - SAMPLE) / (SAMPLES - 1));
+        let to = boundary_before(text, from + SAMPLE);
         samples.push_str(&text[from..to]);
         samples.push(' ');
     }
@@ -96,8 +97,10 @@ fn sample(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const ENGLISH: &str = "It was a bright cold day in spring, and the clocks of the town were striking as we came in.";
-    const GERMAN: &str = "Es war ein klarer, kalter Tag im Frühling, und die Uhren der Stadt schlugen, als wir kamen.";
+    const ENGLISH: &str = "It was a bright cold day in spring, and the clocks of the town were striking as we came in. \
+        Nobody had lit the fires, and the old man at the door would not tell us where the others had gone. ";
+    const GERMAN: &str = "Es war ein klarer, kalter Tag im Frühling, und die Uhren der Stadt schlugen, als wir kamen. \
+        Niemand hatte die Feuer entfacht, und der alte Mann an der Tür sagte uns nicht, wohin die anderen waren. ";
 
     fn languages(toml: &str) -> Result<Option<Languages>> {
         Languages::new(
@@ -118,7 +121,10 @@ mod tests {
                 .found
                 .starts_with("deu with confidence")
         );
-        assert_eq!(english.breach("Kurz: 12345"), None);
+        assert_eq!(
+            english.breach("Ein kurzer Satz, der nichts beweist: 12345."),
+            None
+        );
         let both = languages("clean = { rules = 'prose', languages = ['eng', 'deu'] }")
             .unwrap()
             .unwrap();

@@ -186,19 +186,27 @@ fn cut(text: &str, window: Option<usize>) -> Vec<Range<usize>> {
     let mut ranges = Vec::with_capacity(parts);
     let mut from = 0;
     while text.len() - from > length {
-        let last = text.floor_char_boundary(from + length);
-        let half = text.ceil_char_boundary(from + length / 2).min(last);
+        let last = boundary_before(text, from + length);
+        let half = boundary_before(text, from + length / 2);
         let piece = &text[half..last];
         let to = match piece.rfind('\n').or_else(|| piece.rfind(' ')) {
             Some(at) => half + at + 1,
             None if last > from => last,
-            None => text.ceil_char_boundary(from + 1),
+            None => from + text[from..].chars().next().map_or(1, char::len_utf8),
         };
         ranges.push(from..to);
         from = to;
     }
     ranges.push(from..text.len());
     ranges
+}
+
+/// The last character boundary at or before a byte of the text.
+pub(super) fn boundary_before(text: &str, at: usize) -> usize {
+    (0..=at)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -245,6 +253,6 @@ mod tests {
             assert!(ranges.iter().all(|r| hard.is_char_boundary(r.end)));
             assert_eq!(ranges.last().unwrap().end, hard.len());
         }
-        assert_eq!(cut("", Some(9)), [0..0]);
+        assert_eq!(cut("", Some(9)), vec![0..0; 1]);
     }
 }

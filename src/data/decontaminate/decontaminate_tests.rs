@@ -229,6 +229,21 @@ fn tables_and_short_texts_are_no_evidence() {
 }
 
 #[test]
+fn an_idiom_of_code_is_no_evidence() {
+    let problem = "def pairs(l):\n    \"\"\"Pairs that add up to zero.\"\"\"\n    for i in range(len(l)):\n        for j in range(i \
+                   + 1, len(l)):\n            if l[i] + l[j] == 0:\n                return True\n    return False\n";
+    let index = index(
+        &DecontaminateSpec::default(),
+        vec![document("pairs", problem)],
+    );
+    let loops =
+        "for i in range(len(l)):\n    for j in range(i + 1, len(l)):\n        swap(l, i, j)\n";
+    assert_eq!(index.check(loops, Kind::Code), []);
+    let more = format!("def pairs(l):\n  # Pairs that add up to zero.\n  {loops}");
+    assert_eq!(index.check(&more, Kind::Code).len(), 1);
+}
+
+#[test]
 fn the_table_is_checked() {
     let read = |toml: &str| toml::from_str::<DecontaminateSpec>(toml).map_err(|e| e.to_string());
     assert_eq!(read("").unwrap(), DecontaminateSpec::default());

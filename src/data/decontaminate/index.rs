@@ -182,6 +182,16 @@ impl Grams {
         (self.units[item].len() / SHARE).clamp(self.n, LONGEST_RUN)
     }
 
+    /// Whether a run says more than an idiom: of code it needs as many different words as an n-gram has. Two nested
+    /// loops over ranges have ten words, but not ten different ones.
+    fn has_enough_different(&self, run: &str) -> bool {
+        let mut different = FxHashSet::default();
+        units::each(run, self.kind, |unit| {
+            different.insert(unit.hash);
+        });
+        self.kind == Kind::Prose || different.len() >= self.n
+    }
+
     fn check(&self, items: &[Document], text: &str) -> Vec<Overlap> {
         let mut runs = Runs {
             grams: self,
@@ -314,8 +324,8 @@ impl Runs<'_> {
             let item = run.item as usize;
             let words = self.grams.words(run.grams.len());
             let required = self.grams.required(item);
-            if words >= required {
-                let text = &self.text[run.bytes.clone()];
+            let text = &self.text[run.bytes.clone()];
+            if words >= required && self.grams.has_enough_different(text) {
                 self.closed.push(Overlap {
                     item,
                     text: text.chars().take(EXCERPT).collect(),

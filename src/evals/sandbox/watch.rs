@@ -1,0 +1,310 @@
+//! One program from its start to its end, as the jailer sees it.
+use super::jail::{Jail, STANDS};
+use super::{Ended, Limits, Run, scratch};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, fcntl_setfl, memfd_create};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How often disk and time are looked at.
+const PERIOD: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 10_000_000,
+};
+/// How long to wait for what bubblewrap's end ends with it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is nothing to say of a program.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The harness is gone, and with it whoever would want to know.
+    Alone,
+    /// The walls could not be put up.
+    Walls(String),
+    System(io::Error),
+}
+
+impl<E: Into<io::Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Trouble::System(error.into())
+    }
+}
+
+/// A pipe of the program's, read as it comes.
+struct Stream {
+    file: File,
+    bytes: Vec<u8>,
+    open: bool,
+}
+
+impl Stream {
+    fn new(fd: OwnedFd) -> rustix::io::Result<Self> {
+        fcntl_setfl(&fd, OFlags::NONBLOCK)?;
+        Ok(Stream {
+            file: fd.into(),
+            bytes: Vec::new(),
+            open: true,
+        })
+    }
+
+    /// Takes what is there, until there are more than `most` bytes.
+    fn read(&mut self, most: u64) -> io::Result<()> {
+        let mut buffer = [0; 16 << 10];
+        while self.open && self.bytes.len() as u64 <= most {
+            match self.file.read(&mut buffer) {
+                Ok(0) => self.open = false,
+                Ok(n) => self.bytes.extend_from_slice(&buffer[..n]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn text(mut self, most: u64) -> String {
+        self.bytes.truncate(most as usize);
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+/// Runs a program: `jail` are its walls but for the descriptors, `command` makes the process of them, `folder` is a scratch
+/// folder on disk, whose size is watched.
+///
+/// # Errors
+/// When the walls do not stand, or the harness is gone (the end of standard input); the program is ended then.
+pub fn run(
+    mut jail: Jail,
+    program: &str,
+    folder: Option<&Path>,
+    command: impl FnOnce(&Jail) -> Command,
+) -> Result<Run, Trouble> {
+    let limits = jail.limits;
+    let token = token()?;
+    let (done, done_in) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stands, stands_in) = pipe_with(PipeFlags::CLOEXEC)?;
+    (jail.done, jail.stands) = (done_in.as_raw_fd(), stands_in.as_raw_fd());
+    let mut command = command(&jail);
+    command.stdin(input(&token, program)?);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = Instant::now();
+    let child = command.spawn();
+    drop((done_in, stands_in, command));
+    let mut stands = File::from(stands);
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            let mut why = String::new();
+            stands.read_to_string(&mut why)?;
+            let why = if why.as_bytes() == STANDS {
+                error.to_string()
+            } else {
+                why
+            };
+            return Err(Trouble::Walls(why));
+        }
+    };
+    let pid = Pid::from_child(&child);
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let piped = || io::Error::other("a stream was not piped");
+    let mut out = Stream::new(out.ok_or_else(piped)?.into())?;
+    let mut err = Stream::new(err.ok_or_else(piped)?.into())?;
+    let watched = watch(&limits, folder, &process, &mut out, &mut err, started);
+    if !matches!(watched, Ok(None)) {
+        // It may have ended by itself meanwhile.
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+    }
+    let (status, cpu_seconds) = wait(pid)?;
+    let over = watched?;
+    drain(&limits, &mut out, &mut err)?;
+    let mut done = Stream::new(done)?;
+    done.read(1024)?;
+    let mut stood = Vec::new();
+    stands.read_to_end(&mut stood)?;
+    if stood != STANDS {
+        let why = if stood.is_empty() { err.bytes } else { stood };
+        return Err(Trouble::Walls(
+            String::from_utf8_lossy(&why).trim().to_string(),
+        ));
+    }
+    let ended = over.unwrap_or_else(|| ended(&done.bytes, &token, status, cpu_seconds, &limits));
+    Ok(Run {
+        ended,
+        output: out.text(limits.output_bytes),
+        errors: err.text(limits.output_bytes),
+        cpu_seconds,
+    })
+}
+
+/// Waits for the program's end, or for what it may not do.
+fn watch(
+    limits: &Limits,
+    folder: Option<&Path>,
+    process: &OwnedFd,
+    out: &mut Stream,
+    err: &mut Stream,
+    started: Instant,
+) -> Result<Option<Ended>, Trouble> {
+    let harness = io::stdin();
+    loop {
+        let (in_flags, none) = (PollFlags::IN, PollFlags::empty());
+        let mut fds = vec![PollFd::new(&harness, none), PollFd::new(process, in_flags)];
+        let streams = [&*out, &*err];
+        fds.extend(
+            streams
+                .iter()
+                .filter(|s| s.open)
+                .map(|s| PollFd::new(&s.file, in_flags)),
+        );
+        match poll(&mut fds, Some(&PERIOD)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let (gone, exited) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+        out.read(limits.output_bytes)?;
+        err.read(limits.output_bytes)?;
+        if gone {
+            return Err(Trouble::Alone);
+        }
+        if (out.bytes.len() + err.bytes.len()) as u64 > limits.output_bytes {
+            return Ok(Some(Ended::Output));
+        }
+        if folder.is_some_and(|folder| scratch::size(folder) > limits.disk_bytes) {
+            return Ok(Some(Ended::Disk));
+        }
+        if exited {
+            return Ok(None);
+        }
+        if started.elapsed() > Duration::from_secs(limits.wall_seconds) {
+            return Ok(Some(Ended::WallTime));
+        }
+    }
+}
+
+/// Reads on until nobody can write any more: then nobody is left of the program.
+fn drain(limits: &Limits, out: &mut Stream, err: &mut Stream) -> Result<(), Trouble> {
+    let began = Instant::now();
+    let mut rest = [0; 16 << 10];
+    for stream in [out, err] {
+        stream.read(limits.output_bytes)?;
+        while stream.open {
+            if began.elapsed() > PATIENCE {
+                return Err(io::Error::other("a program's process outlived its end").into());
+            }
+            let mut fds = [PollFd::new(&stream.file, PollFlags::IN)];
+            match poll(&mut fds, Some(&PERIOD)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            match stream.file.read(&mut rest) {
+                Ok(0) => stream.open = false,
+                Ok(_) => {}
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the driver and the exit status say. A status from 128 on is a signal's, which is how bubblewrap passes one on.
+fn ended(said: &[u8], token: &[u8], status: i32, cpu_seconds: f64, limits: &Limits) -> Ended {
+    if said == token {
+        return Ended::Finished;
+    }
+    let signal = status - 128;
+    let spent = cpu_seconds >= limits.cpu_seconds as f64;
+    if signal == libc::SIGXCPU || signal == libc::SIGKILL && spent {
+        return Ended::CpuTime;
+    }
+    match said.strip_prefix(b"!") {
+        Some(b"MemoryError") => Ended::Memory,
+        Some(name) => Ended::Failed(String::from_utf8_lossy(name).into_owned()),
+        None if signal > 0 => Ended::Failed(format!("signal {signal}")),
+        None => Ended::Failed(format!("exit code {status}")),
+    }
+}
+
+/// What a program cannot know, so that it cannot say that it ran to its end.
+fn token() -> io::Result<Vec<u8>> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(blake3::hash(&bytes).to_hex().as_bytes().to_vec())
+}
+
+/// The program's standard input: the token and its text, in memory, sealed.
+fn input(token: &[u8], program: &str) -> io::Result<OwnedFd> {
+    let memory = memfd_create("program", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(memory);
+    file.write_all(token)?;
+    file.write_all(b"\n")?;
+    file.write_all(program.as_bytes())?;
+    file.rewind()?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(file.as_fd(), seals)?;
+    Ok(file.into())
+}
+
+/// Waits for a child: its exit status, 128 and the signal where one ended it, and its CPU time in seconds.
+fn wait(pid: Pid) -> io::Result<(i32, f64)> {
+    let mut status = 0;
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both places are there to be written.
+        let ended = unsafe { libc::wait4(pid.as_raw_nonzero().get(), &mut status, 0, &mut usage) };
+        if ended >= 0 {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    let code = if libc::WIFSIGNALED(status) {
+        128 + libc::WTERMSIG(status)
+    } else {
+        libc::WEXITSTATUS(status)
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
+    Ok((code, seconds(usage.ru_utime) + seconds(usage.ru_stime)))
+}
+
+/// Has a jail's own process put up the walls, right before it becomes the interpreter.
+pub fn behind_walls(jail: &Jail) -> Command {
+    let mut command = jail.command();
+    let jail = jail.clone();
+    // SAFETY: the jailer has one thread, so that what it may do after a fork is what it may do before.
+    unsafe { command.pre_exec(move || jail.enter()) };
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_program_ended_follows_from_what_was_said_and_the_status() {
+        let limits = Limits::default();
+        let of = |said: &[u8], status, cpu| ended(said, b"token", status, cpu, &limits).to_string();
+        assert_eq!(of(b"token", 0, 0.1), "finished");
+        assert_eq!(of(b"", 0, 0.1), "failed: exit code 0");
+        assert_eq!(of(b"toke", 0, 0.1), "failed: exit code 0");
+        assert_eq!(of(b"!NameError", 1, 0.1), "failed: NameError");
+        assert_eq!(of(b"!MemoryError", 1, 0.1), "memory");
+        assert_eq!(of(b"", 128 + libc::SIGSEGV, 0.1), "failed: signal 11");
+        assert_eq!(of(b"", 128 + libc::SIGXCPU, 3.0), "timeout: CPU time");
+        assert_eq!(of(b"", 128 + libc::SIGKILL, 4.0), "timeout: CPU time");
+        assert_eq!(of(b"", 128 + libc::SIGKILL, 0.1), "failed: signal 9");
+        assert_eq!(of(b"!token", 1, 0.1), "failed: token");
+    }
+}

