@@ -43,7 +43,13 @@ pub struct SourceSpec {
     /// Stop taking documents when they have this many bytes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,
+    /// Warn when training goes through any of its documents more often than this; 4 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_epochs: Option<f64>,
 }
+
+/// Data repeated up to so often teach nearly as much as new ones (Muennighoff et al., arXiv 2305.16264).
+const MAX_EPOCHS: f64 = 4.0;
 
 fn text_field() -> String {
     "text".into()
@@ -143,6 +149,18 @@ impl SourceSpec {
             return self.wrong("says `min_chars` or `max_bytes` of `tokens`, which have no text");
         }
         Ok(Some(prefix))
+    }
+
+    /// What there is to warn of when training goes through it so often.
+    pub fn repeated(&self, epochs: f64) -> Option<String> {
+        let most = self.max_epochs.unwrap_or(MAX_EPOCHS);
+        (epochs > most).then(|| {
+            format!(
+                "data source {:?} is gone through {epochs:.1} times, more than max_epochs = {most}: repeated data \
+                 teach less each time; give it more documents, a smaller share of the mix, or `long` a smaller share",
+                self.name
+            )
+        })
     }
 
     /// Checks what the table says, without reading documents.

@@ -4,7 +4,7 @@ use super::{
     study::{ArmSpec, data_error},
 };
 use crate::{
-    data::{self, Plan, PlanStage},
+    data::{self, MixSpec, Plan, PlanStage},
     evals::{Estimate, Suite},
     model::{self, ModelConfig, Rope},
     train::StageSpec,
@@ -31,11 +31,23 @@ pub(super) fn arm(
         if mix.0.is_empty() {
             return Err("mix: there is none; give each data source its weight in [mix]".into());
         }
-        let shares = mix.shares(arm.data.iter().map(|s| s.name.as_str()));
-        shares.map_err(|e| match stage.mix {
-            Some(_) => format!("stage.{i}.mix: {e}").replace(": mix:", ":"),
+        let shares = |mix: &MixSpec| mix.shares(arm.data.iter().map(|s| s.name.as_str()));
+        let of_stage =
+            |key: &str, e: data::Error| format!("stage.{i}.{key}: {e}").replace(": mix:", ":");
+        shares(mix).map_err(|e| match stage.mix {
+            Some(_) => of_stage("mix", e),
             None => e.to_string(),
         })?;
+        if let Some(mix) = &stage.mix_to {
+            shares(mix).map_err(|e| of_stage("mix_to", e))?;
+        }
+        for (name, long) in &stage.long {
+            long.check()
+                .map_err(|e| of_stage(&format!("long.{name}"), e))?;
+            if arm.data.iter().all(|source| source.name != *name) {
+                return Err(format!("stage.{i}.long: {name:?} is no data source"));
+            }
+        }
     }
     arm.optimizer.check().map_err(|e| e.to_string())?;
     if checked.insert(json!(arm.data).to_string()) {
@@ -100,8 +112,11 @@ pub fn plan(
         sequences: stage.sequences(),
         steps: stage.steps(),
         mix: trial.stage_mix(i).clone(),
+        mix_to: stage.mix_to.clone(),
+        long: stage.long.clone(),
         packing: stage.packing,
         document_mask: stage.document_mask,
+        restart_positions: stage.restart_positions,
     };
     let stages = trial.stage.iter().enumerate().map(stage).collect();
     Plan::new(sources, stages, trial.seed.unwrap_or_default())
@@ -130,8 +145,12 @@ impl Study {
             let tokenizer = spec.base.tokenizer().map_err(from_base)?;
             let data = json!([spec.base, spec.data, spec.mix, spec.stage]).to_string();
             if !trial.is_base() && planned.insert(data) {
-                plan(spec, &config, &tokenizer, cache)
+                let plan = plan(spec, &config, &tokenizer, cache)
                     .map_err(|e| wrong(data_error(&spec.data, &e)))?;
+                for (source, usage) in spec.data.iter().zip(plan.usage()) {
+                    let warning = source.repeated(usage.epochs).filter(|_| planned.insert(trial.arm.clone() + &source.name));
+                    warning.into_iter().for_each(|warning| log::warn!("{}: {warning}", trial.arm));
+                }
             }
             let suite = json!([spec.base, spec.evals]).to_string();
             let estimate = match estimates.get(&suite) {
