@@ -146,6 +146,17 @@ datasets/org/texts@main is commit 1111111111111111111111111111111111111111, in W
     assert_eq!(code, 0, "{error}");
     assert!(hub.requests("").is_empty());
 
+    // The other commands read the same cache.
+    for named in ["hub:org/base".to_string(), format!("hub:org/base@{FIRST}")] {
+        let (code, _, error) = offline(&["inspect", &named]);
+        assert_eq!(code, 2);
+        // The study begins from drawn weights, so the repository's were not fetched.
+        let there = format!("models--org--base/snapshots/{FIRST}: has neither model.safetensors");
+        assert!(error.contains(&there), "{error}");
+    }
+    let error = offline(&["inspect", "hub:org/other"]).2;
+    assert!(error.contains("run `harness fetch org/other`"), "{error}");
+
     // A cache that another program filled may have no listings. Without one a model is known to be whole, a data
     // set is not.
     let tree = |repo: &str| work.path(&format!("hf/hub/{repo}/trees/{FIRST}.json"));

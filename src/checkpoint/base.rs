@@ -102,6 +102,24 @@ impl BaseSpec {
         }
     }
 
+    /// The checkpoint that an argument names: a path, or a repository of the hub as
+    /// `hub:ORG/NAME` or `hub:ORG/NAME@REVISION`, which is read from the cache.
+    pub fn named(argument: &str) -> Self {
+        let Some(id) = argument.strip_prefix("hub:") else {
+            return Self::of_path(argument);
+        };
+        let (id, revision) = match id.split_once('@') {
+            Some((id, revision)) => (id, Some(revision.to_string())),
+            None => (id, None),
+        };
+        BaseSpec {
+            path: String::new(),
+            hub: Some(id.to_string()),
+            revision,
+            init: None,
+        }
+    }
+
     /// The key that says where the checkpoint is.
     pub fn key(&self) -> &'static str {
         match self.hub {

@@ -54,7 +54,7 @@ impl BaseSpec {
             json!({
                 "tokenizer_class": "PreTrainedTokenizerFast",
                 "bos_token": token(config.bos_token_id),
-                "eos_token": token(config.eos_token_id),
+                "eos_token": token(config.eos_token_id.first().copied()),
                 "clean_up_tokenization_spaces": false,
             })
         });
@@ -63,7 +63,7 @@ impl BaseSpec {
         let generation = generation.unwrap_or_else(|| {
             json!({
                 "bos_token_id": config.bos_token_id,
-                "eos_token_id": config.eos_token_id,
+                "eos_token_id": config.eos_json(),
             })
         });
         for (name, value) in [

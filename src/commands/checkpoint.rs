@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// `--checkpoint C [--rope-override ROPE]`.
 #[derive(Debug, clap::Args)]
 pub struct CheckpointArguments {
-    /// A folder in Hugging Face's layout, or a .gguf file.
+    /// A folder in Hugging Face's layout, a .gguf file, or hub:ORG/NAME[@REVISION], which `harness fetch` has fetched.
     #[arg(long)]
     checkpoint: String,
     /// Run it under another RoPE than it was trained with, said as a stage says it, such as
@@ -47,7 +47,7 @@ pub(super) struct Loaded {
 impl CheckpointArguments {
     /// Reads the checkpoint.
     pub(super) fn load(&self, env: &Env) -> Result<Loaded> {
-        let spec = BaseSpec::of_path(&self.checkpoint);
+        let spec = BaseSpec::named(&self.checkpoint);
         let checkpoint = match &self.rope_override {
             None => spec.load(env)?,
             Some(rope) => spec.load_with_rope(env, rope).context("--rope-override")?,

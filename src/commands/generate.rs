@@ -202,7 +202,8 @@ fn texts(
     asked: &Asked,
 ) -> Result<Vec<Text>> {
     let model = &loaded.checkpoint.model;
-    let eos = model.config.eos_token_id;
+    let eos = &model.config.eos_token_id;
+    let ends = |ids: &[u32]| ids.last().is_some_and(|id| eos.contains(id));
     let all = || {
         prompts
             .iter()
@@ -222,7 +223,7 @@ fn texts(
         asked.stop.iter().filter_map(|stop| text.find(stop)).min()
     };
     let ended = &mut |_: usize, ids: &[u32]| {
-        ids.last().copied() == eos || (!asked.stop.is_empty() && stopped(ids).is_some())
+        ends(ids) || (!asked.stop.is_empty() && stopped(ids).is_some())
     };
     let limit = asked.max_new_tokens as usize;
     let made = sample(env, model, &rows, &seeds, sampling, limit, ended)?;
@@ -234,7 +235,7 @@ fn texts(
                 text.truncate(at);
                 Finish::Stop
             }
-            None if token_ids.last().copied() == eos => Finish::Eos,
+            None if ends(&token_ids) => Finish::Eos,
             None => Finish::Length,
         };
         texts.push(Text {

@@ -44,7 +44,7 @@ struct Tokenizer {
     /// Special tokens that a text begins with.
     leading: Vec<String>,
     bos: Option<String>,
-    eos: Option<String>,
+    eos: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,7 +77,7 @@ struct Export {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    let spec = BaseSpec::of_path(&arguments.checkpoint);
+    let spec = BaseSpec::named(&arguments.checkpoint);
     spec.check()?;
     let found = inspect(&spec, &spec.config()?)?;
     match arguments.json {
@@ -127,7 +127,11 @@ fn inspect(spec: &BaseSpec, config: &ModelConfig) -> Result<Inspected> {
                 .filter_map(|id| token(Some(id)))
                 .collect(),
             bos: token(config.bos_token_id),
-            eos: token(config.eos_token_id),
+            eos: config
+                .eos_token_id
+                .iter()
+                .filter_map(|&id| token(Some(id)))
+                .collect(),
         },
         context,
         rope: Rope {
@@ -192,7 +196,10 @@ fn print(found: &Inspected) {
             tokenizer.kind,
             tokenizer.ids,
             named(&tokenizer.bos),
-            named(&tokenizer.eos),
+            match tokenizer.eos.is_empty() {
+                true => "none".to_string(),
+                false => tokenizer.eos.join(" "),
+            },
             match tokenizer.leading.is_empty() {
                 true => "nothing special".to_string(),
                 false => tokenizer.leading.join(" "),

@@ -109,7 +109,7 @@ fn read(path: &Path, loaded: &Loaded) -> Result<(Vec<Value>, Vec<loglikelihood::
     let config = &loaded.checkpoint.model.config;
     let tokens = Tokens::new(&loaded.checkpoint.tokenizer)?;
     // lm-eval's prefix of a continuation without a context.
-    let prefix = config.bos_token_id.or(config.eos_token_id);
+    let prefix = config.bos_token_id.or(config.eos_token_id.first().copied());
     let items = lines::read(path, |line: Line| {
         let item = item(&line, &tokens, prefix)?;
         item.check(config.vocab_size)?;

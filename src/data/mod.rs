@@ -24,7 +24,7 @@ pub use pack::Packing;
 pub use plan::{Plan, PlanStage, Usage};
 pub use read::{Document, documents};
 pub use shard::Shard;
-pub use source::{Generator, Part, SourceSpec, check_sources, content_hash};
+pub use source::{Generator, Part, SourceSpec, check_sources, content_hash, file_hash};
 pub use tokenize::prepare;
 pub use tokenizer::train_tokenizer;
 

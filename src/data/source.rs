@@ -2,7 +2,7 @@
 use super::{Document, Error, Result, Shard, read, synthetic};
 use crate::checkpoint::hub::{Kind, Repo, Wanted};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One `[[data]]` table: files, crates, or a generator of documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -240,6 +240,21 @@ pub fn content_hash(spec: &SourceSpec) -> Result<String> {
         return Shard::content_hash(&prefix);
     }
     Ok(Material::read(spec)?.hash())
+}
+
+/// Hash of a file's bytes.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn file_hash(path: &Path) -> Result<String> {
+    let wrong = |e: std::io::Error| Error::File {
+        path: path.display().to_string(),
+        what: e.to_string(),
+    };
+    let mut hash = blake3::Hasher::new();
+    hash.update_reader(std::fs::File::open(path).map_err(wrong)?)
+        .map_err(wrong)?;
+    Ok(hash.finalize().to_hex()[..16].to_string())
 }
 
 /// What a source holds.

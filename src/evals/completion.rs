@@ -1,11 +1,12 @@
 //! Completion of code (after the Long Code Completion task of LongCoder, arXiv:2306.14893): the next line
 //! of a held-out file, given a long prefix. Exact match, edit similarity, and the loss of the true line.
 use super::record::{Protocol, Record};
-use super::spec::CompletionSpec;
+use super::task::{NO_SOURCES, a_tenth, at_least_one, held_out};
 use super::tokens::Spans;
-use super::{Error, Estimate, Subject, Task, Tokens};
-use crate::data::Document;
+use super::{Error, Estimate, Kind, Subject, Task, Tokens};
+use crate::data::{Document, SourceSpec};
 use crate::model::generate;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -17,6 +18,65 @@ const MIN_LINE: usize = 10;
 const COMMENTS: [&str; 5] = ["//", "/*", "* ", "# ", "\"\"\""];
 /// Prompts that are continued together.
 const BATCH: usize = 8;
+
+/// `kind = "completion"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompletionSpec {
+    pub name: String,
+    /// Held-out files.
+    pub sources: Vec<SourceSpec>,
+    /// Tokens of the file that the model is given before the line.
+    pub prefix: usize,
+    /// Lines to be completed.
+    pub items: usize,
+    /// Lines of one file, at most.
+    pub per_file: usize,
+    /// Decides which lines.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+impl Kind for CompletionSpec {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn sources(&self) -> &[SourceSpec] {
+        &self.sources
+    }
+
+    fn sources_mut(&mut self) -> &mut [SourceSpec] {
+        &mut self.sources
+    }
+
+    fn problem(&self) -> Option<String> {
+        if self.sources.is_empty() {
+            return Some(NO_SOURCES.into());
+        }
+        let (prefix, items, per_file) = (self.prefix, self.items, self.per_file);
+        at_least_one(&[("prefix", prefix), ("items", items), ("per_file", per_file)])
+    }
+
+    fn scores(&self) -> Vec<String> {
+        ["exact_match", "edit_similarity", "nats_per_token"]
+            .map(String::from)
+            .to_vec()
+    }
+
+    fn longest(&self) -> usize {
+        self.prefix
+    }
+
+    fn reduce(&mut self) {
+        self.items = a_tenth(self.items);
+    }
+
+    fn prepare(&self, tokens: Rc<Tokens>) -> Result<Box<dyn Task>, Error> {
+        let documents = held_out(&self.name, &self.sources)?;
+        Ok(Box::new(Completion::new(self, tokens, documents)?))
+    }
+}
 
 /// The prepared task.
 pub struct Completion {
@@ -138,6 +198,17 @@ impl Task for Completion {
             .step_by(BATCH)
             .map(|from| BATCH.min(all - from))
             .collect()
+    }
+
+    fn texts(&self) -> Result<Vec<Document>, Error> {
+        let text = |(line, item): (&Line, &String)| {
+            let ids = [&line.prompt[..], &line.ids[..]].concat();
+            Ok(Document {
+                id: item.clone(),
+                text: self.tokens.decode(&ids)?,
+            })
+        };
+        self.lines.iter().zip(&self.items).map(text).collect()
     }
 
     fn estimate(&self) -> Estimate {

@@ -1,12 +1,115 @@
 //! Loss on long documents: each token once in a sliding window, and by its position in disjoint windows.
 use super::record::{Place, Protocol, Record};
-use super::spec::LongLossSpec;
-use super::{Error, Estimate, Subject, Task, Tokens};
-use crate::data::Document;
+use super::task::{NO_SOURCES, a_tenth, at_least_one, held_out};
+use super::{Error, Estimate, Kind, Subject, Task, Tokens};
+use crate::data::{Document, SourceSpec};
 use crate::model::generate;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
+
+/// `kind = "long_loss"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LongLossSpec {
+    pub name: String,
+    /// Held-out texts.
+    pub sources: Vec<SourceSpec>,
+    /// Tokens of a window.
+    pub context: usize,
+    /// Tokens by which the sliding window moves; less than `context`.
+    pub stride: usize,
+    /// How many documents, at most.
+    pub documents: usize,
+    /// Tokens that a document must have; `context` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_tokens: Option<usize>,
+    /// Tokens of each document that are scored, at most.
+    pub max_tokens: usize,
+    /// Whether the loss is measured by position, too.
+    #[serde(default = "yes")]
+    pub by_position: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl LongLossSpec {
+    /// Tokens that a document must have.
+    pub fn min_tokens(&self) -> usize {
+        self.min_tokens.unwrap_or(self.context)
+    }
+}
+
+impl Kind for LongLossSpec {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn sources(&self) -> &[SourceSpec] {
+        &self.sources
+    }
+
+    fn sources_mut(&mut self) -> &mut [SourceSpec] {
+        &mut self.sources
+    }
+
+    fn problem(&self) -> Option<String> {
+        let (context, stride) = (self.context, self.stride);
+        if self.sources.is_empty() {
+            return Some(NO_SOURCES.into());
+        }
+        if context < 2 {
+            return Some(format!(
+                "`context` is {context}; a window needs at least 2 tokens"
+            ));
+        }
+        if stride == 0 || stride >= context {
+            return Some(format!(
+                "`stride` is {stride}; it must be from 1 to less than `context` ({context}), or a \
+                 window's first token would have nothing before it"
+            ));
+        }
+        if self.min_tokens() < 2 || self.by_position && self.min_tokens() < context {
+            return Some(format!(
+                "`min_tokens` is {}; a document needs 2 tokens, and {context} (`context`) for a loss \
+                 by position",
+                self.min_tokens()
+            ));
+        }
+        if self.max_tokens < self.min_tokens() {
+            return Some(format!(
+                "`max_tokens` is {}, less than the {} that a document must have",
+                self.max_tokens,
+                self.min_tokens()
+            ));
+        }
+        at_least_one(&[("documents", self.documents)])
+    }
+
+    fn scores(&self) -> Vec<String> {
+        vec!["nats_per_token".into(), "bits_per_byte".into()]
+    }
+
+    fn longest(&self) -> usize {
+        self.context
+    }
+
+    fn reduce(&mut self) {
+        let tokens = a_tenth(self.documents * self.max_tokens);
+        // Two, so that there still is a standard error.
+        self.documents = a_tenth(self.documents).max(self.documents.min(2));
+        let least = self.context.max(self.min_tokens());
+        self.max_tokens = (tokens / self.documents).clamp(least, self.max_tokens);
+    }
+
+    fn prepare(&self, tokens: Rc<Tokens>) -> Result<Box<dyn Task>, Error> {
+        let documents = held_out(&self.name, &self.sources)?;
+        Ok(Box::new(LongLoss::new(self, tokens, documents)?))
+    }
+}
 
 /// The prepared task.
 pub struct LongLoss {
@@ -214,6 +317,16 @@ impl Task for LongLoss {
 
     fn chunks(&self) -> Vec<usize> {
         vec![self.items_per_document(); self.documents.len()]
+    }
+
+    fn texts(&self) -> Result<Vec<Document>, Error> {
+        let text = |text: &Text| {
+            Ok(Document {
+                id: format!("{}/{}", self.spec.name, text.id),
+                text: self.tokens.decode(&text.ids)?,
+            })
+        };
+        self.documents.iter().map(text).collect()
     }
 
     fn estimate(&self) -> Estimate {

@@ -20,7 +20,7 @@ pub use record::{Place, Protocol, Record, RecordLog};
 pub use scores::{ScoreRow, scores};
 pub use spec::SuiteSpec;
 pub use suite::{Progress, Suite};
-pub use task::{Estimate, Subject, Task};
+pub use task::{Estimate, Kind, Subject, Task};
 pub use tokens::Tokens;
 
 use std::path::PathBuf;

@@ -1,12 +1,14 @@
 //! Passkey retrieval (Mohtashami and Jaggi, arXiv:2305.16300): five digits hidden in filler, asked for at
 //! the end. Exact match over context length and depth of the needle.
 use super::record::{Place, Protocol, Record};
-use super::spec::PasskeySpec;
-use super::{Error, Estimate, Subject, Task, Tokens};
+use super::task::{a_tenth, at_least_one};
+use super::{Error, Estimate, Kind, Subject, Task, Tokens};
+use crate::data::Document;
 use crate::model::generate;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 const PREAMBLE: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and \
@@ -24,6 +26,54 @@ const QUESTION: &str = "\nWhat is the pass key? The pass key is";
 const DIGITS: usize = 5;
 /// Prompts that are continued together.
 const BATCH: usize = 8;
+
+/// `kind = "passkey"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasskeySpec {
+    pub name: String,
+    /// Tokens of prompt and answer, in the model's own tokens: at most this, and as near as the filler allows.
+    pub lengths: Vec<usize>,
+    /// Depths of the needle, evenly from 0 (after the preamble) to 1 (before the question).
+    pub depths: usize,
+    /// Items for each length and depth.
+    pub items: usize,
+    /// Decides the keys.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+impl Kind for PasskeySpec {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn problem(&self) -> Option<String> {
+        let distinct: BTreeSet<usize> = self.lengths.iter().copied().collect();
+        if distinct.is_empty() || distinct.len() < self.lengths.len() {
+            return Some("`lengths` must name at least one length, and none twice".into());
+        }
+        at_least_one(&[("depths", self.depths), ("items", self.items)])
+    }
+
+    fn scores(&self) -> Vec<String> {
+        let by_length = |length: &usize| format!("{length}.exact_match");
+        let over_all = ["exact_match".to_string()].into_iter();
+        over_all.chain(self.lengths.iter().map(by_length)).collect()
+    }
+
+    fn longest(&self) -> usize {
+        self.lengths.iter().copied().max().unwrap_or(0)
+    }
+
+    fn reduce(&mut self) {
+        self.items = a_tenth(self.items);
+    }
+
+    fn prepare(&self, tokens: Rc<Tokens>) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Passkey::new(self, tokens)?))
+    }
+}
 
 /// The prepared task.
 pub struct Passkey {
@@ -200,6 +250,10 @@ impl Task for Passkey {
             .map(|from| BATCH.min(per_length - from));
         let lengths = self.spec.lengths.len();
         (0..lengths).flat_map(|_| of_length.clone()).collect()
+    }
+
+    fn texts(&self) -> Result<Vec<Document>, Error> {
+        Ok(Vec::new())
     }
 
     fn estimate(&self) -> Estimate {

@@ -1,5 +1,9 @@
 //! What a suite file says: `[[task]]` tables, each of a kind.
 use super::Error;
+use super::completion::CompletionSpec;
+use super::long_loss::LongLossSpec;
+use super::passkey::PasskeySpec;
+use super::task::Kind;
 use crate::data::SourceSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -16,35 +20,19 @@ pub struct SuiteSpec {
 impl SuiteSpec {
     /// The held-out texts of all tasks.
     pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut SourceSpec> {
-        self.task.iter_mut().flat_map(|task| match task {
-            TaskSpec::Passkey(_) => &mut [][..],
-            TaskSpec::LongLoss(spec) => &mut spec.sources,
-            TaskSpec::Completion(spec) => &mut spec.sources,
-        })
+        let tasks = self.task.iter_mut();
+        tasks.flat_map(|task| task.kind_mut().sources_mut())
     }
 
     /// The scores over all depths and positions that the suite gives, as a decision names them:
     /// `task.metric`, and `task.length.metric` where a task has several lengths.
     pub fn score_names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        for task in &self.task {
-            match task {
-                TaskSpec::Passkey(spec) => {
-                    names.push(format!("{}.exact_match", spec.name));
-                    let by_length = |l: &usize| format!("{}.{l}.exact_match", spec.name);
-                    names.extend(spec.lengths.iter().map(by_length));
-                }
-                TaskSpec::LongLoss(spec) => {
-                    let metrics = ["nats_per_token", "bits_per_byte"];
-                    names.extend(metrics.map(|metric| format!("{}.{metric}", spec.name)));
-                }
-                TaskSpec::Completion(spec) => {
-                    let metrics = ["exact_match", "edit_similarity", "nats_per_token"];
-                    names.extend(metrics.map(|metric| format!("{}.{metric}", spec.name)));
-                }
-            }
-        }
-        names
+        let of_task = |task: &TaskSpec| {
+            let kind = task.kind();
+            let named = |score| format!("{}.{score}", kind.name());
+            kind.scores().into_iter().map(named).collect::<Vec<_>>()
+        };
+        self.task.iter().flat_map(of_task).collect()
     }
 }
 
@@ -57,90 +45,27 @@ pub enum TaskSpec {
     Completion(CompletionSpec),
 }
 
-/// `kind = "passkey"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PasskeySpec {
-    pub name: String,
-    /// Tokens of prompt and answer, in the model's own tokens: at most this, and as near as the filler allows.
-    pub lengths: Vec<usize>,
-    /// Depths of the needle, evenly from 0 (after the preamble) to 1 (before the question).
-    pub depths: usize,
-    /// Items for each length and depth.
-    pub items: usize,
-    /// Decides the keys.
-    #[serde(default)]
-    pub seed: u64,
-}
-
-/// `kind = "long_loss"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LongLossSpec {
-    pub name: String,
-    /// Held-out texts.
-    pub sources: Vec<SourceSpec>,
-    /// Tokens of a window.
-    pub context: usize,
-    /// Tokens by which the sliding window moves; less than `context`.
-    pub stride: usize,
-    /// How many documents, at most.
-    pub documents: usize,
-    /// Tokens that a document must have; `context` unless said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_tokens: Option<usize>,
-    /// Tokens of each document that are scored, at most.
-    pub max_tokens: usize,
-    /// Whether the loss is measured by position, too.
-    #[serde(default = "yes")]
-    pub by_position: bool,
-}
-
-/// `kind = "completion"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CompletionSpec {
-    pub name: String,
-    /// Held-out files.
-    pub sources: Vec<SourceSpec>,
-    /// Tokens of the file that the model is given before the line.
-    pub prefix: usize,
-    /// Lines to be completed.
-    pub items: usize,
-    /// Lines of one file, at most.
-    pub per_file: usize,
-    /// Decides which lines.
-    #[serde(default)]
-    pub seed: u64,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl LongLossSpec {
-    /// Tokens that a document must have.
-    pub fn min_tokens(&self) -> usize {
-        self.min_tokens.unwrap_or(self.context)
-    }
-}
-
 impl TaskSpec {
+    /// What its kind says of itself.
+    pub fn kind(&self) -> &dyn Kind {
+        match self {
+            TaskSpec::Passkey(spec) => spec,
+            TaskSpec::LongLoss(spec) => spec,
+            TaskSpec::Completion(spec) => spec,
+        }
+    }
+
+    fn kind_mut(&mut self) -> &mut dyn Kind {
+        match self {
+            TaskSpec::Passkey(spec) => spec,
+            TaskSpec::LongLoss(spec) => spec,
+            TaskSpec::Completion(spec) => spec,
+        }
+    }
+
     /// The task's name.
     pub fn name(&self) -> &str {
-        match self {
-            TaskSpec::Passkey(spec) => &spec.name,
-            TaskSpec::LongLoss(spec) => &spec.name,
-            TaskSpec::Completion(spec) => &spec.name,
-        }
-    }
-
-    fn sources(&self) -> Option<&[SourceSpec]> {
-        match self {
-            TaskSpec::Passkey(_) => None,
-            TaskSpec::LongLoss(spec) => Some(&spec.sources),
-            TaskSpec::Completion(spec) => Some(&spec.sources),
-        }
+        self.kind().name()
     }
 }
 
@@ -201,7 +126,7 @@ impl SuiteSpec {
             if !names.insert(task.name()) {
                 return wrong("is there twice; a task's name must be its own".into());
             }
-            if let Some(what) = problem(task) {
+            if let Some(what) = task.kind().problem() {
                 return wrong(what);
             }
         }
@@ -211,73 +136,11 @@ impl SuiteSpec {
     /// The same suite at about a tenth of its work: a tenth of the items, and of the texts' tokens as far
     /// as one window of each of two documents allows.
     pub fn reduced(&self) -> Self {
-        let tenth = |n: usize| (n / 10).max(1);
         let mut reduced = self.clone();
         for task in &mut reduced.task {
-            match task {
-                TaskSpec::Passkey(spec) => spec.items = tenth(spec.items),
-                TaskSpec::Completion(spec) => spec.items = tenth(spec.items),
-                TaskSpec::LongLoss(spec) => {
-                    let tokens = tenth(spec.documents * spec.max_tokens);
-                    // Two, so that there still is a standard error.
-                    spec.documents = tenth(spec.documents).max(spec.documents.min(2));
-                    let least = spec.context.max(spec.min_tokens());
-                    spec.max_tokens = (tokens / spec.documents).clamp(least, spec.max_tokens);
-                }
-            }
+            task.kind_mut().reduce();
         }
         reduced
-    }
-}
-
-/// What a task asks for that cannot be done.
-fn problem(task: &TaskSpec) -> Option<String> {
-    let positive = |key: &str, value: usize| {
-        (value == 0).then(|| format!("`{key}` is 0; it must be at least 1"))
-    };
-    if task.sources().is_some_and(<[_]>::is_empty) {
-        return Some("`sources` is empty; name at least one".into());
-    }
-    match task {
-        TaskSpec::Passkey(spec) => {
-            let distinct: BTreeSet<usize> = spec.lengths.iter().copied().collect();
-            if distinct.is_empty() || distinct.len() < spec.lengths.len() {
-                return Some("`lengths` must name at least one length, and none twice".into());
-            }
-            positive("depths", spec.depths).or_else(|| positive("items", spec.items))
-        }
-        TaskSpec::LongLoss(spec) => {
-            let (context, stride) = (spec.context, spec.stride);
-            if context < 2 {
-                return Some(format!(
-                    "`context` is {context}; a window needs at least 2 tokens"
-                ));
-            }
-            if stride == 0 || stride >= context {
-                return Some(format!(
-                    "`stride` is {stride}; it must be from 1 to less than `context` ({context}), or a \
-                     window's first token would have nothing before it"
-                ));
-            }
-            if spec.min_tokens() < 2 || spec.by_position && spec.min_tokens() < context {
-                return Some(format!(
-                    "`min_tokens` is {}; a document needs 2 tokens, and {context} (`context`) for a loss \
-                     by position",
-                    spec.min_tokens()
-                ));
-            }
-            if spec.max_tokens < spec.min_tokens() {
-                return Some(format!(
-                    "`max_tokens` is {}, less than the {} that a document must have",
-                    spec.max_tokens,
-                    spec.min_tokens()
-                ));
-            }
-            positive("documents", spec.documents)
-        }
-        TaskSpec::Completion(spec) => positive("prefix", spec.prefix)
-            .or_else(|| positive("items", spec.items))
-            .or_else(|| positive("per_file", spec.per_file)),
     }
 }
 

@@ -1,11 +1,8 @@
 //! A suite's tasks, ready to run, and the run itself, which goes on from the records that it has.
-use super::completion::Completion;
-use super::long_loss::LongLoss;
-use super::passkey::Passkey;
-use super::spec::{SuiteSpec, TaskSpec};
+use super::spec::SuiteSpec;
 use super::{Error, Estimate, Record, Subject, Task, Tokens};
-use crate::data::{Document, SourceSpec, documents};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::data::Document;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use tokenizers::Tokenizer;
 
@@ -38,20 +35,7 @@ impl Suite {
         let tokens = Rc::new(Tokens::new(tokenizer)?);
         let mut tasks: Vec<Box<dyn Task>> = Vec::new();
         for task in &spec.task {
-            let tokens = Rc::clone(&tokens);
-            tasks.push(match task {
-                TaskSpec::Passkey(spec) => Box::new(Passkey::new(spec, tokens)?),
-                TaskSpec::LongLoss(spec) => Box::new(LongLoss::new(
-                    spec,
-                    tokens,
-                    read(&spec.name, &spec.sources)?,
-                )?),
-                TaskSpec::Completion(spec) => Box::new(Completion::new(
-                    spec,
-                    tokens,
-                    read(&spec.name, &spec.sources)?,
-                )?),
-            });
+            tasks.push(task.kind().prepare(Rc::clone(&tokens))?);
         }
         Ok(Suite { tasks })
     }
@@ -70,6 +54,15 @@ impl Suite {
         sum
     }
 
+    /// The texts of all items, against which training data are decontaminated.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn texts(&self) -> Result<Vec<Document>, Error> {
+        let texts: Result<Vec<_>, _> = self.tasks.iter().map(|task| task.texts()).collect();
+        Ok(texts?.concat())
+    }
+
     /// Scores what `finished` has no record of and returns all records, in the order of the items.
     /// `keep` is given each chunk's new records as soon as they are there.
     ///
@@ -84,31 +77,6 @@ impl Suite {
         run_tasks(&self.tasks, finished, keep, |task, items| {
             task.run(subject, items)
         })
-    }
-}
-
-/// The documents of a task's sources.
-fn read(task: &str, sources: &[SourceSpec]) -> Result<Vec<Document>, Error> {
-    let mut all = Vec::new();
-    for source in sources {
-        all.extend(documents(source)?);
-    }
-    distinct(task, all)
-}
-
-/// Items are named after documents, so no two may have one name.
-fn distinct(task: &str, documents: Vec<Document>) -> Result<Vec<Document>, Error> {
-    let mut seen = BTreeSet::new();
-    match documents.iter().find(|d| !seen.insert(d.id.as_str())) {
-        Some(twice) => {
-            let what = format!(
-                "two documents of its sources are called {}; leave one out, or name both by one glob above \
-                 their folders",
-                twice.id
-            );
-            Err(Error::task(task, what))
-        }
-        None => Ok(documents),
     }
 }
 
@@ -196,6 +164,9 @@ mod tests {
         }
         fn estimate(&self) -> Estimate {
             Estimate::default()
+        }
+        fn texts(&self) -> Result<Vec<Document>, Error> {
+            Ok(Vec::new())
         }
         fn run(&self, _: &Subject, _: &[usize]) -> Result<Vec<Record>, Error> {
             unreachable!("the tests give the scores themselves")
@@ -288,26 +259,5 @@ mod tests {
         .unwrap_err();
         assert!(matches!(error, Error::NotFinite { item } if item == "a/4"));
         assert_eq!(kept, 3);
-    }
-
-    #[test]
-    fn a_document_named_twice_is_an_error() {
-        let document = |id: &str| Document {
-            id: id.into(),
-            text: String::new(),
-        };
-        assert_eq!(
-            distinct("prose", vec![document("a"), document("b")])
-                .unwrap()
-                .len(),
-            2
-        );
-        let error =
-            distinct("prose", vec![document("a"), document("b"), document("a")]).unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.starts_with("task \"prose\": two documents of its sources are called a;"),
-            "{text}"
-        );
     }
 }

@@ -191,3 +191,25 @@ fn losses_and_answers_are_the_models_own() {
         assert_eq!(parts.iter().map(|r| r.weight).sum::<f64>(), 3.0 * 63.0);
     }
 }
+
+#[test]
+fn the_texts_of_items_are_what_is_held_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let suite = suite(folder.path());
+    let texts = suite.texts().unwrap();
+    // A document of a loss, a line with its prefix of a completion; a passkey is made up.
+    for task in suite.tasks() {
+        let of_task = texts.iter().filter(|t| t.id.starts_with(task.name()));
+        match task.name() {
+            "passkey" => assert_eq!(of_task.count(), 0),
+            _ => assert!(of_task.count() > 0, "{}", task.name()),
+        }
+    }
+    let files: String = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    for text in texts {
+        assert!(files.contains(&text.text), "{}", text.id);
+    }
+}

@@ -1,7 +1,66 @@
 //! What every task has in common.
-use super::{Error, Record};
+use super::{Error, Record, Tokens};
+use crate::data::{Document, SourceSpec, documents};
 use crate::model::Decoder;
 use crate::ops::Env;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::rc::Rc;
+
+/// What a kind of task says of itself in a suite, before anything is read: the table `[[task]]`, one type a
+/// kind, in the kind's file.
+pub trait Kind {
+    /// The name in the suite.
+    fn name(&self) -> &str;
+
+    /// Its held-out texts.
+    fn sources(&self) -> &[SourceSpec] {
+        &[]
+    }
+
+    /// The same, to be settled (commits for branches).
+    fn sources_mut(&mut self) -> &mut [SourceSpec] {
+        &mut []
+    }
+
+    /// The file of its items (key `path`), if it has one.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+
+    /// What it asks for that cannot be done.
+    fn problem(&self) -> Option<String>;
+
+    /// The scores over all depths and positions that it gives: `metric`, and `length.metric` where it has several
+    /// lengths.
+    fn scores(&self) -> Vec<String>;
+
+    /// Tokens of the longest context that it scores.
+    fn longest(&self) -> usize;
+
+    /// Makes about a tenth of the work of it.
+    fn reduce(&mut self);
+
+    /// Reads its texts and prepares its items.
+    ///
+    /// # Errors
+    /// When a source cannot be read or has nothing that fits.
+    fn prepare(&self, tokens: Rc<Tokens>) -> Result<Box<dyn Task>, Error>;
+}
+
+/// What is wrong with a task that needs `sources` and has none.
+pub(super) const NO_SOURCES: &str = "`sources` is empty; name at least one";
+
+/// The first of the keys whose value is 0, and so cannot be done.
+pub(super) fn at_least_one(keys: &[(&str, usize)]) -> Option<String> {
+    let (key, _) = keys.iter().find(|(_, value)| *value == 0)?;
+    Some(format!("`{key}` is 0; it must be at least 1"))
+}
+
+/// A tenth of a number of items, but one at least.
+pub(super) fn a_tenth(n: usize) -> usize {
+    (n / 10).max(1)
+}
 
 /// A model under evaluation.
 pub struct Subject<'a> {
@@ -36,10 +95,68 @@ pub trait Task {
     /// Items that run together: chunk by chunk how many, adding up to all items.
     fn chunks(&self) -> Vec<usize>;
 
+    /// The items' own texts, named after the items, against which training data are decontaminated; none where they
+    /// are generated.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    fn texts(&self) -> Result<Vec<Document>, Error>;
+
     /// Tokens that the task processes when it runs whole.
     fn estimate(&self) -> Estimate;
 
     /// Scores items of one chunk, given by their indices in ascending order: a record for each, in the
     /// same order. What an item scores does not depend on the others.
     fn run(&self, subject: &Subject, items: &[usize]) -> Result<Vec<Record>, Error>;
+}
+
+/// The documents of a task's sources.
+pub(super) fn held_out(task: &str, sources: &[SourceSpec]) -> Result<Vec<Document>, Error> {
+    let mut all = Vec::new();
+    for source in sources {
+        all.extend(documents(source)?);
+    }
+    distinct(task, all)
+}
+
+/// Items are named after documents, so no two may have one name.
+fn distinct(task: &str, documents: Vec<Document>) -> Result<Vec<Document>, Error> {
+    let mut seen = BTreeSet::new();
+    match documents.iter().find(|d| !seen.insert(d.id.as_str())) {
+        Some(twice) => {
+            let what = format!(
+                "two documents of its sources are called {}; leave one out, or name both by one glob above \
+                 their folders",
+                twice.id
+            );
+            Err(Error::task(task, what))
+        }
+        None => Ok(documents),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_named_twice_is_an_error() {
+        let document = |id: &str| Document {
+            id: id.into(),
+            text: String::new(),
+        };
+        assert_eq!(
+            distinct("prose", vec![document("a"), document("b")])
+                .unwrap()
+                .len(),
+            2
+        );
+        let error =
+            distinct("prose", vec![document("a"), document("b"), document("a")]).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("task \"prose\": two documents of its sources are called a;"),
+            "{text}"
+        );
+    }
 }

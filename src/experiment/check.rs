@@ -101,7 +101,7 @@ pub fn plan(
     tokenizer: &Tokenizer,
     cache: &Path,
 ) -> data::Result<Plan> {
-    let ends = (config.bos_token_id, config.eos_token_id);
+    let ends = (config.bos_token_id, config.eos_token_id.first().copied());
     let mut sources = Vec::with_capacity(trial.data.len());
     for source in &trial.data {
         let shard = data::prepare(source, tokenizer, ends, cache)?;
@@ -148,8 +148,9 @@ impl Study {
                 let plan = plan(spec, &config, &tokenizer, cache)
                     .map_err(|e| wrong(data_error(&spec.data, &e)))?;
                 for (source, usage) in spec.data.iter().zip(plan.usage()) {
-                    let warning = source.repeated(usage.epochs).filter(|_| planned.insert(trial.arm.clone() + &source.name));
-                    warning.into_iter().for_each(|warning| log::warn!("{}: {warning}", trial.arm));
+                    if let Some(warning) = source.repeated(usage.epochs) {
+                        log::warn!("{}: {warning}", trial.arm);
+                    }
                 }
             }
             let suite = json!([spec.base, spec.evals]).to_string();

@@ -1,7 +1,7 @@
 //! What a trial costs, known before it runs: tokens, FLOPs, memory, time.
 use super::{TrialSpec, check};
 use crate::{
-    evals::{Estimate, spec::TaskSpec},
+    evals::Estimate,
     model::{ModelConfig, generate},
     ops::Env,
     parallel::Ranks,
@@ -55,12 +55,8 @@ pub(super) fn of(trial: &TrialSpec, config: &ModelConfig, estimate: Estimate) ->
 
 /// The longest context of the evaluation.
 fn longest_scored(trial: &TrialSpec) -> usize {
-    let length = |task: &TaskSpec| match task {
-        TaskSpec::Passkey(spec) => spec.lengths.iter().copied().max().unwrap_or(0),
-        TaskSpec::LongLoss(spec) => spec.context,
-        TaskSpec::Completion(spec) => spec.prefix,
-    };
-    trial.evals.task.iter().map(length).max().unwrap_or(0)
+    let lengths = trial.evals.task.iter().map(|task| task.kind().longest());
+    lengths.max().unwrap_or(0)
 }
 
 /// Bytes of a stage's training.

@@ -3,7 +3,6 @@ use super::TrialSpec;
 use crate::{
     checkpoint::{self, BaseSpec},
     data::{self, SourceSpec},
-    evals::spec::TaskSpec,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -81,26 +80,23 @@ impl Contents {
         }
         for (i, task) in trial.evals.task.iter().enumerate() {
             let mut contents = Vec::new();
-            for source in sources(task) {
+            for source in task.kind().sources() {
                 let content = self.source(task.name(), source);
                 contents.push(content.map_err(|e| Failure::Task(task.name().to_string(), e))?);
             }
+            let said = &mut said["evals"]["task"][i];
             if !contents.is_empty() {
-                said["evals"]["task"][i]["sources"] = contents.into();
+                said["sources"] = contents.into();
+            }
+            if let Some(path) = task.kind().path() {
+                let content = self.hash("items".into(), &json!(path), || data::file_hash(path));
+                let content = content.map_err(|e| Failure::Task(task.name().to_string(), e))?;
+                said["path"] = content.into();
             }
         }
         let identity = json!({ "engine": ENGINE_FORMAT, "backend": backend, "trial": said });
         let hash = blake3::hash(canonical(&identity).as_bytes());
         Ok(hash.to_hex()[..16].to_string())
-    }
-}
-
-/// The held-out texts of a task.
-fn sources(task: &TaskSpec) -> &[SourceSpec] {
-    match task {
-        TaskSpec::Passkey(_) => &[],
-        TaskSpec::LongLoss(spec) => &spec.sources,
-        TaskSpec::Completion(spec) => &spec.sources,
     }
 }
 

@@ -43,9 +43,10 @@ pub const LANES: usize = 16;
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let clamped = x.clamp(-87.3, 88.3);
-    // Adding and taking away 1.5·2^23 rounds to the nearest integer.
+    // Adding 1.5·2^23 rounds to the nearest integer, which then stands in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    let n = clamped.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let rounded = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
     let r = n.mul_add(-0.693_359_4, clamped);
     let r = n.mul_add(2.121_944_4e-4, r);
     let p = 1.987_569_1e-4_f32;
@@ -55,11 +56,8 @@ pub fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let y = p.mul_add(r * r, r) + 1.0;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "n is an integer within ±128"
-    )]
-    let scale = f32::from_bits((((n as i32) + 127) << 23) as u32);
+    // 2^n from these bits: a cast of n would look for NaN and infinities, one element at a time.
+    let scale = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
     if x < -87.3 { 0.0 } else { y * scale }
 }
 
@@ -77,7 +75,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     for (i, (x, y)) in a_rest.iter().zip(b_rest).enumerate() {
         lanes[i] = x.mul_add(*y, lanes[i]);
     }
-    fold(lanes)
+    fold(lanes, |a, b| a + b)
 }
 
 /// Sum of `a[i]`.
@@ -93,7 +91,7 @@ pub fn sum(a: &[f32]) -> f32 {
     for (i, x) in rest.iter().enumerate() {
         lanes[i] += x;
     }
-    fold(lanes)
+    fold(lanes, |a, b| a + b)
 }
 
 /// Largest of `a[i]`, -inf for none.
@@ -109,16 +107,16 @@ pub fn max(a: &[f32]) -> f32 {
     for (i, x) in rest.iter().enumerate() {
         lanes[i] = if *x > lanes[i] { *x } else { lanes[i] };
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    fold(lanes, |a, b| if b > a { b } else { a })
 }
 
+/// One number of the lanes: halves are joined, sixteen to eight to four to two to one.
 #[inline(always)]
-fn fold(lanes: [f32; LANES]) -> f32 {
+fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
-    let mut lanes = lanes;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = join(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }

@@ -93,14 +93,8 @@ pub fn run(
         let identity = config
             .rope
             .identity(config.head_dim, config.max_position_embeddings)?;
-        if (first + 1..=last).contains(&resumed) && kept.rope != identity {
-            return Err(Error::Snapshot {
-                path: run.snapshot.display().to_string(),
-                what: format!(
-                    "was trained with the RoPE {}, not {identity}; --retry-failed begins again",
-                    kept.rope
-                ),
-            });
+        if (first + 1..=last).contains(&resumed) {
+            kept.check_rope(run.snapshot, &identity)?;
         }
         if last > resumed {
             kept.rope = identity;

@@ -51,6 +51,19 @@ impl Snapshot {
         .map_err(|e| failed(path, e))
     }
 
+    /// # Errors
+    /// When the snapshot's last step had another RoPE than the one of this identity.
+    pub(super) fn check_rope(&self, path: &Path, identity: &str) -> Result<()> {
+        if self.rope == identity {
+            return Ok(());
+        }
+        let rope = &self.rope;
+        let what = format!(
+            "was trained with the RoPE {rope}, not {identity}; --retry-failed begins again"
+        );
+        Err(failed(path, what))
+    }
+
     /// Puts the state at `path` into `state`; `None` where there is no snapshot.
     ///
     /// # Errors

@@ -144,7 +144,12 @@ fn a_snapshot_goes_on_to_the_same_bytes() {
     let mut resumed = fresh();
     let kept = Snapshot::load(&path, &mut resumed).unwrap().unwrap();
     assert_eq!(kept.losses, losses[..3]);
-    assert_eq!(kept.rope, "plain");
+    kept.check_rope(&path, "plain").unwrap();
+    let error = kept.check_rope(&path, "yarn").unwrap_err().to_string();
+    assert!(
+        error.contains("was trained with the RoPE plain, not yarn"),
+        "{error}"
+    );
     for step in 3..6 {
         resumed
             .step(&batch(step), &table, &spec, 1e-2, (4, false))

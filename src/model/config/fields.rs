@@ -44,10 +44,16 @@ impl Fields<'_> {
         }
     }
 
-    /// A token id, or the first of a list of them.
-    pub fn token(&self, key: &str) -> Option<u32> {
+    /// A token id or a list of them; empty where it is missing or null.
+    pub fn tokens(&self, key: &str) -> Result<Vec<u32>> {
         let value = &self.0[key];
-        let id = value.as_u64().or_else(|| value[0].as_u64());
-        id.map(|id| id as u32)
+        let ids = match value {
+            Value::Null => &[],
+            Value::Array(ids) => ids.as_slice(),
+            id => std::slice::from_ref(id),
+        };
+        let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
+        ids.ok_or_else(|| Error::Config(format!("{key} = {value} is no token id")))
     }
 }

@@ -58,8 +58,8 @@ impl ModelConfig {
             rms_norm_eps: fields.number("rms_norm_eps")?,
             max_position_embeddings,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?,
-            bos_token_id: fields.token("bos_token_id"),
-            eos_token_id: fields.token("eos_token_id"),
+            bos_token_id: fields.tokens("bos_token_id")?.first().copied(),
+            eos_token_id: fields.tokens("eos_token_id")?,
             sliding_window,
             layer_types: layer_types(&json, family, sliding_window, layers)?,
             initializer_range: json["initializer_range"].as_f64().unwrap_or(0.02),
@@ -67,6 +67,15 @@ impl ModelConfig {
         };
         parsed.check()?;
         Ok(parsed)
+    }
+
+    /// `eos_token_id` as configurations have it: nothing, an id, or a list.
+    pub fn eos_json(&self) -> Value {
+        match self.eos_token_id[..] {
+            [] => Value::Null,
+            [id] => id.into(),
+            ref ids => ids.into(),
+        }
     }
 
     /// `config.json` as transformers reads it.
@@ -86,7 +95,7 @@ impl ModelConfig {
             "max_position_embeddings": self.max_position_embeddings,
             "tie_word_embeddings": self.tie_word_embeddings,
             "bos_token_id": self.bos_token_id,
-            "eos_token_id": self.eos_token_id,
+            "eos_token_id": self.eos_json(),
             "initializer_range": self.initializer_range,
             "torch_dtype": "float32",
         });
@@ -148,14 +157,12 @@ impl ModelConfig {
                 self.num_hidden_layers
             )));
         }
-        for (key, id) in [
-            ("bos_token_id", self.bos_token_id),
-            ("eos_token_id", self.eos_token_id),
-        ] {
-            if id.is_some_and(|id| id as usize >= self.vocab_size) {
+        let bos = self.bos_token_id.iter().map(|id| ("bos_token_id", id));
+        let eos = self.eos_token_id.iter().map(|id| ("eos_token_id", id));
+        for (key, &id) in bos.chain(eos) {
+            if id as usize >= self.vocab_size {
                 return Err(Error::Config(format!(
-                    "{key} = {} is not in a vocabulary of {}",
-                    id.unwrap_or_default(),
+                    "{key} = {id} is not in a vocabulary of {}",
                     self.vocab_size
                 )));
             }

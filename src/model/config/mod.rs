@@ -33,7 +33,8 @@ pub struct ModelConfig {
     pub max_position_embeddings: usize,
     pub tie_word_embeddings: bool,
     pub bos_token_id: Option<u32>,
-    pub eos_token_id: Option<u32>,
+    /// What ends a text: the first is put behind documents, a generated text ends with any.
+    pub eos_token_id: Vec<u32>,
     /// How many tokens a token sees in the layers that slide, itself included.
     pub sliding_window: Option<usize>,
     /// One a layer.

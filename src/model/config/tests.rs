@@ -10,7 +10,11 @@ const TEXT: &str = r#"{"model_type": "llama", "vocab_size": 100, "hidden_size": 
 #[test]
 fn reads_what_it_writes() -> Result<()> {
     let config = ModelConfig::parse(TEXT)?;
-    assert_eq!((config.head_dim, config.eos_token_id), (8, Some(3)));
+    assert_eq!(
+        (config.head_dim, &config.eos_token_id[..]),
+        (8, &[3, 4][..])
+    );
+    assert_eq!(config.to_json()["eos_token_id"], serde_json::json!([3, 4]));
     let again = ModelConfig::parse(&config.to_json().to_string())?;
     assert_eq!(config, again);
     Ok(())

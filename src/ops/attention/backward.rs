@@ -4,8 +4,8 @@
 //! tiles on one anti-diagonal of the grid are independent of each other: a head is worked on by as many
 //! threads as its anti-diagonals are long, and the sums are the same whatever their number.
 use super::layout::{
-    HeadRows, STRIP, Seen, TILE, Visible, key_range, pack_keys, packed_panels, shape_of, strips,
-    visible,
+    HeadRows, STRIP, Seen, TILE, Visible, by_head, by_token, key_range, pack_keys, packed_panels,
+    shape_of, strips, visible,
 };
 use super::{Shape, Spec};
 use crate::ops::{
@@ -58,15 +58,19 @@ pub fn backward(
     let visible = visible(s, spec);
     let [packed_k, packed_v] = [&ks, &vs].map(|x| pack_keys(x, s, spec, &visible));
     let along = row_products(&ds, &os, s.head_dim);
+    let of_queries = [s.batch, s.queries, s.heads, s.head_dim];
+    let of_keys = [s.batch, s.keys, s.kv_heads, s.head_dim];
+    let [q_heads, d_heads] = [&qs, &ds].map(|x| by_head(x, of_queries, |b| b));
+    let k_heads = by_head(&ks, of_keys, |b| b);
     let mut dq = vec![0f32; qs.len()];
     let mut dk = vec![0f32; ks.len()];
     let mut dv = vec![0f32; ks.len()];
     let call = Backward {
         s,
         scale: spec.scale,
-        q: &qs,
-        k: &ks,
-        d_out: &ds,
+        q: &q_heads,
+        k: &k_heads,
+        d_out: &d_heads,
         lse: &lses,
         along: &along,
         packed_k: &packed_k,
@@ -103,10 +107,12 @@ pub fn backward(
             });
         });
     }
+    drop([q_heads, d_heads, k_heads, packed_k, packed_v]);
+    let put_back = |x: Vec<f32>, dims| from_vec(by_token(&x, dims), &dims, env);
     Ok((
-        from_vec(dq, q.dims(), env)?,
-        from_vec(dk, k.dims(), env)?,
-        from_vec(dv, v.dims(), env)?,
+        put_back(dq, of_queries)?,
+        put_back(dk, of_keys)?,
+        put_back(dv, of_keys)?,
     ))
 }
 
@@ -141,6 +147,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// `q`, `k`, `d_out` and the gradients are as [`by_head`] has them.
 struct Backward<'a> {
     s: Shape,
     scale: f32,
@@ -187,9 +194,9 @@ impl Backward<'_> {
         let ([b, first, head], [_, kv, key_tile]) = (at, at_key);
         let key0 = key_tile * TILE;
         let layout = [s.queries, s.heads, dim];
-        let query = HeadRows::new(self.q, layout, at);
-        let d_out = HeadRows::new(self.d_out, layout, at);
-        let key = HeadRows::new(self.k, [s.keys, s.kv_heads, dim], [b, key0, kv]);
+        let query = HeadRows::of_head(self.q, layout, at);
+        let d_out = HeadRows::of_head(self.d_out, layout, at);
+        let key = HeadRows::of_head(self.k, [s.keys, s.kv_heads, dim], [b, key0, kv]);
         let keys = packed_panels(self.packed_k, s, at_key);
         let values = packed_panels(self.packed_v, s, at_key);
         let Scratch { p, ds, right } = scratch;
@@ -199,9 +206,8 @@ impl Backward<'_> {
         let query_panels = query.panels(rows, right_query);
         let d_out_panels = d_out.panels(rows, right_d_out);
         let key_panels = key.panels(width, right_key);
-        let q_row = s.heads * dim;
-        let dq = self.dq.at(((b * s.queries + first) * s.heads + head) * dim);
-        let to_queries = |row: usize| dq.wrapping_add(row * q_row);
+        let dq = self.dq.at(((b * s.heads + head) * s.queries + first) * dim);
+        let to_queries = |row: usize| dq.wrapping_add(row * dim);
 
         strips(seen, |row, seen| {
             let Some(union) = Seen::union(seen) else {
@@ -242,11 +248,10 @@ impl Backward<'_> {
                 depth: union.end,
             };
             // SAFETY: these rows of this head belong to this task.
-            unsafe { multiply(to_queries(row), q_row, groups, key_panels, span, true) };
+            unsafe { multiply(to_queries(row), dim, groups, key_panels, span, true) };
         });
 
-        let k_row = s.kv_heads * dim;
-        let place = ((b * s.keys + key0) * s.kv_heads + kv) * dim;
+        let place = ((b * s.kv_heads + kv) * s.keys + key0) * dim;
         for from in (0..width).step_by(STRIP) {
             let to = (from + STRIP).min(width);
             // Queries that see none of these keys have weights of 0: they would change nothing.
@@ -264,12 +269,12 @@ impl Backward<'_> {
             let corner = start * STRIDE + from;
             let weights = Groups::in_place(&p[corner..], [1, STRIDE], to - from);
             let gradients = Groups::in_place(&ds[corner..], [1, STRIDE], to - from);
-            let at = place + from * k_row;
+            let at = place + from * dim;
             // SAFETY: these keys of this head belong to this task.
             unsafe {
                 let (dk, dv) = (self.dk.at(at), self.dv.at(at));
-                multiply(dv, k_row, weights, d_out_panels.from(start), span, true);
-                multiply(dk, k_row, gradients, query_panels.from(start), span, true);
+                multiply(dv, dim, weights, d_out_panels.from(start), span, true);
+                multiply(dk, dim, gradients, query_panels.from(start), span, true);
             }
         }
     }

@@ -2,7 +2,8 @@
 //! neither on the queries beside it nor on how a prompt was cut into chunks: a (finite) key that a query
 //! does not see changes nothing, to the bit.
 use super::layout::{
-    HeadRows, Seen, TILE, Visible, key_range, pack_keys, packed_panels, shape_of, strips, visible,
+    HeadRows, Seen, TILE, Visible, by_head, key_range, pack_keys, packed_panels, shape_of, strips,
+    visible,
 };
 use super::{Shape, Spec};
 use crate::ops::{
@@ -37,14 +38,20 @@ pub fn forward(
     let mut o = vec![0f32; qs.len()];
     let mut lse = vec![0f32; s.batch * s.queries * s.heads];
     let visible = visible(s, spec);
-    let packed = (s.queries > FEW).then(|| pack_keys(&ks, s, spec, &visible));
+    let packed = (s.queries > FEW).then(|| Packed {
+        keys: pack_keys(&ks, s, spec, &visible),
+        queries: by_head(&qs, [s.batch, s.queries, s.heads, s.head_dim], |b| b),
+        values: by_head(&vs, [s.batch, s.keys, s.kv_heads, s.head_dim], |b| {
+            spec.key_row(b)
+        }),
+    });
     let call = Forward {
         s,
         spec,
         q: &qs,
         k: &ks,
         v: &vs,
-        packed: packed.as_deref(),
+        packed: packed.as_ref(),
         visible: &visible,
         o: Shared::new(&mut o),
         lse: Shared::new(&mut lse),
@@ -83,11 +90,20 @@ struct Forward<'a> {
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
-    /// Keys packed for all tiles; `None` with few queries.
-    packed: Option<&'a [f32]>,
+    /// `None` with few queries.
+    packed: Option<&'a Packed>,
     visible: &'a [Visible],
     o: Shared<'a>,
     lse: Shared<'a>,
+}
+
+/// What is put in order once for all tiles.
+struct Packed {
+    /// As [`pack_keys`] has them.
+    keys: Vec<f32>,
+    /// As [`by_head`] has them.
+    queries: Vec<f32>,
+    values: Vec<f32>,
 }
 
 /// The running softmax of one row.
@@ -128,7 +144,6 @@ impl Forward<'_> {
         let (s, dim) = (self.s, self.s.head_dim);
         let [b, first, head] = at;
         let rows = visible.len();
-        let query = HeadRows::new(self.q, [s.queries, s.heads, dim], at);
         let Scratch {
             scores,
             turned,
@@ -159,7 +174,8 @@ impl Forward<'_> {
                 let keys = HeadRows::new(self.k, layout, [key_row, key0, kv]);
                 self.turned_scores(scores, turned, keys, queries, &seen);
             } else if let Some(packed) = self.packed {
-                let keys = packed_panels(packed, s, [b, kv, tile]);
+                let keys = packed_panels(&packed.keys, s, [b, kv, tile]);
+                let query = HeadRows::of_head(&packed.queries, [s.queries, s.heads, dim], at);
                 strips(&seen, |row, seen| {
                     let Some(span) = Seen::union(seen) else {
                         return;
@@ -183,7 +199,11 @@ impl Forward<'_> {
                     };
                 });
             }
-            let value = HeadRows::new(self.v, layout, [key_row, key0, kv]).panels(width, values);
+            let value = match self.packed {
+                Some(packed) => HeadRows::of_head(&packed.values, layout, [b, key0, kv]),
+                None => HeadRows::new(self.v, layout, [key_row, key0, kv]),
+            };
+            let value = value.panels(width, values);
             strips(&seen, |row, seen| {
                 let Some(Seen { end, .. }) = Seen::union(seen) else {
                     return;

@@ -66,6 +66,19 @@ impl<'a> HeadRows<'a> {
         }
     }
 
+    /// The same in a copy that [`by_head`] made.
+    pub fn of_head(
+        data: &'a [f32],
+        [tokens, heads, dim]: [usize; 3],
+        [b, token, head]: [usize; 3],
+    ) -> Self {
+        HeadRows {
+            data: &data[((b * heads + head) * tokens + token) * dim..],
+            stride: dim,
+            dim,
+        }
+    }
+
     /// From token `first` on.
     pub fn from(self, first: usize) -> Self {
         HeadRows {
@@ -181,6 +194,50 @@ pub fn pack_keys(k: &[f32], s: Shape, spec: &Spec, visible: &[Visible]) -> Vec<f
             }
         });
     packed
+}
+
+/// `[rows, tokens, heads, head_dim]` as `[batch, heads, tokens, head_dim]`, batch row `b` from row `row(b)`. Rows that lie
+/// `heads · head_dim` apart share a few sets of the first cache: a tile of them would not stay there.
+pub fn by_head(
+    x: &[f32],
+    [batch, tokens, heads, dim]: [usize; 4],
+    row: impl Fn(usize) -> usize + Sync,
+) -> Vec<f32> {
+    let mut out = vec![0f32; batch * tokens * heads * dim];
+    let tile = TILE * dim;
+    out.par_chunks_mut((tokens * dim).max(1))
+        .enumerate()
+        .flat_map(|(i, of_head)| {
+            of_head
+                .par_chunks_mut(tile)
+                .enumerate()
+                .map(move |t| (i, t))
+        })
+        .for_each(|(i, (tile, out))| {
+            let at = [row(i / heads), tile * TILE, i % heads];
+            let from = HeadRows::new(x, [tokens, heads, dim], at);
+            let rows = from.data.chunks(from.stride);
+            for (out, from) in out.chunks_exact_mut(dim).zip(rows) {
+                out.copy_from_slice(&from[..dim]);
+            }
+        });
+    out
+}
+
+/// The way back from [`by_head`].
+pub fn by_token(x: &[f32], [batch, tokens, heads, dim]: [usize; 4]) -> Vec<f32> {
+    let mut out = vec![0f32; batch * tokens * heads * dim];
+    out.par_chunks_mut((heads * dim).max(1))
+        .enumerate()
+        .for_each(|(token, out)| {
+            let (b, token) = (token / tokens, token % tokens);
+            for (head, out) in out.chunks_exact_mut(dim).enumerate() {
+                let at = [b, token, head];
+                let from = HeadRows::of_head(x, [tokens, heads, dim], at);
+                out.copy_from_slice(&from.data[..dim]);
+            }
+        });
+    out
 }
 
 /// Elements of a packed tile.
