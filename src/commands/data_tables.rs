@@ -1,6 +1,9 @@
 //! How a study's data came about, as tables for people.
 use crate::{
-    data::prepare::{PreparationReport, SourceReport},
+    data::{
+        Lengths,
+        prepare::{PreparationReport, SourceReport},
+    },
     experiment::{ArmsData, DataManifest},
 };
 use comfy_table::{CellAlignment, Table, presets};
@@ -158,9 +161,26 @@ fn details(data: &ArmsData, out: &mut String) {
         );
         push(out, &title, &findings);
     }
+    let mut lengths = table(["source", "tokens of a document", "documents", "tokens"]);
+    for (source, stored) in &data.lengths {
+        for bucket in &stored.buckets {
+            lengths.add_row([
+                source.clone(),
+                format!("{} to {}", bucket.from, 2 * bucket.from - 1),
+                bucket.count.to_string(),
+                bucket.tokens.to_string(),
+            ]);
+        }
+    }
+    push(out, "Lengths of documents", &lengths);
+    trained(data, out);
+}
+
+/// What training takes and sees.
+fn trained(data: &ArmsData, out: &mut String) {
     let mut trained = table(["arm", "source", "tokens", "epochs"]);
-    for (arm, sources) in &data.trained {
-        for taken in sources {
+    for (arm, all) in &data.trained {
+        for taken in &all.sources {
             trained.add_row([
                 arm.clone(),
                 taken.source.clone(),
@@ -170,6 +190,54 @@ fn details(data: &ArmsData, out: &mut String) {
         }
     }
     push(out, "What training takes", &trained);
+    let mut seen = table([
+        "arm",
+        "stage",
+        "source",
+        "sequences",
+        "spans",
+        "median",
+        "longest",
+        "cut",
+        "longer",
+        "padding",
+        "unused",
+    ]);
+    for (arm, all) in &data.trained {
+        for (stage, sources) in all.stages.iter().enumerate() {
+            for source in sources {
+                let spans = &source.spans;
+                seen.add_row([
+                    arm.clone(),
+                    stage.to_string(),
+                    source.source.clone(),
+                    source.sequences.to_string(),
+                    spans.count.to_string(),
+                    median(spans),
+                    spans.longest.to_string(),
+                    source.cut.to_string(),
+                    source.longer.to_string(),
+                    source.padding.to_string(),
+                    source.unused.to_string(),
+                ]);
+            }
+        }
+    }
+    let title = "What training sees: parts of one document in a sequence (spans), documents that fit and are cut, \
+                 documents longer than a sequence, tokens of padding and of ends that are left out";
+    push(out, title, &seen);
+}
+
+/// The power of two in which the median lies.
+fn median(lengths: &Lengths) -> String {
+    let mut before = 0;
+    let bucket = lengths.buckets.iter().find(|bucket| {
+        before += bucket.count;
+        2 * before >= lengths.count
+    });
+    bucket.map_or(String::new(), |b| {
+        format!("{} to {}", b.from, 2 * b.from - 1)
+    })
 }
 
 /// What reading and cleaning left out of a source.

@@ -1,24 +1,30 @@
 //! Data: read, tokenize, mix, pack. The order of the data is a pure function of the plan and the step.
+mod best_fit;
 pub mod clean;
 mod crates;
 pub mod decontaminate;
 pub mod dedup;
 mod encode;
 mod inputs;
+mod lengths;
 mod lookup;
 pub mod megatron;
 mod mix;
+mod pack;
 mod plan;
 pub mod prepare;
 mod read;
 mod shard;
 mod source;
+mod stream;
 mod synthetic;
 mod tokenizer;
 
 pub use encode::{Encoder, encode_all};
-pub use mix::MixSpec;
-pub use plan::{Packing, Plan, PlanStage, Usage};
+pub use lengths::{Bucket, Lengths, Seen};
+pub use mix::{LongSpec, MixSpec};
+pub use pack::Packing;
+pub use plan::{Plan, PlanStage, Usage};
 pub use read::{Document, ReadReport, documents};
 pub use shard::Shard;
 pub use source::{

@@ -61,6 +61,9 @@ pub struct SourceSpec {
     /// A longer document, or line of JSON, is an error; 64 MiB unless said. What reading takes of memory follows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_document_bytes: Option<usize>,
+    /// Warn when training goes through any of its documents more often than this; 4 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_epochs: Option<f64>,
 }
 
 /// What becomes of a text that is not UTF-8.
@@ -81,6 +84,9 @@ impl InvalidUtf8 {
         *self == Self::default()
     }
 }
+
+/// Data repeated up to so often teach nearly as much as new ones (Muennighoff et al., arXiv 2305.16264).
+const MAX_EPOCHS: f64 = 4.0;
 
 fn text_field() -> String {
     "text".into()
@@ -193,6 +199,18 @@ impl SourceSpec {
             return self.wrong("says `clean` of `tokens`, which have no text");
         }
         Ok(Some(prefix))
+    }
+
+    /// What there is to warn of when training goes through it so often.
+    pub fn repeated(&self, epochs: f64) -> Option<String> {
+        let most = self.max_epochs.unwrap_or(MAX_EPOCHS);
+        (epochs > most).then(|| {
+            format!(
+                "data source {:?} is gone through {epochs:.1} times, more than max_epochs = {most}: repeated data \
+                 teach less each time; give it more documents, a smaller share of the mix, or `long` a smaller share",
+                self.name
+            )
+        })
     }
 
     /// Checks what the table says, without reading documents.

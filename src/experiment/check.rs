@@ -1,13 +1,13 @@
 //! What is checked before any training starts, and what a trial's settings stand for.
 use super::{
-    ArmsData, Cost, DataManifest, PrepareError, Result, Study, Taken, Trial, cost,
+    ArmsData, Cost, DataManifest, PrepareError, Result, Study, Taken, Trained, Trial, cost,
     manifest::tasks,
     prepare::{plan_of, prepare},
     study::{ArmSpec, data_error},
 };
 use crate::{
     data::{
-        self, Plan,
+        self, MixSpec, Plan,
         prepare::{PreparationReport, Watch},
     },
     evals::{Estimate, Suite},
@@ -35,11 +35,23 @@ pub(super) fn arm(
         if mix.0.is_empty() {
             return Err("mix: there is none; give each data source its weight in [mix]".into());
         }
-        let shares = mix.shares(arm.data.iter().map(|s| s.name.as_str()));
-        shares.map_err(|e| match stage.mix {
-            Some(_) => format!("stage.{i}.mix: {e}").replace(": mix:", ":"),
+        let shares = |mix: &MixSpec| mix.shares(arm.data.iter().map(|s| s.name.as_str()));
+        let of_stage =
+            |key: &str, e: data::Error| format!("stage.{i}.{key}: {e}").replace(": mix:", ":");
+        shares(mix).map_err(|e| match stage.mix {
+            Some(_) => of_stage("mix", e),
             None => e.to_string(),
         })?;
+        if let Some(mix) = &stage.mix_to {
+            shares(mix).map_err(|e| of_stage("mix_to", e))?;
+        }
+        for (name, long) in &stage.long {
+            long.check()
+                .map_err(|e| of_stage(&format!("long.{name}"), e))?;
+            if arm.data.iter().all(|source| source.name != *name) {
+                return Err(format!("stage.{i}.long: {name:?} is no data source"));
+            }
+        }
     }
     arm.optimizer.check().map_err(|e| e.to_string())?;
     if checked.insert(json!(arm.data).to_string()) {
@@ -131,6 +143,11 @@ impl Study {
                 let report = prepared.report.clone();
                 let plan = plan_of(spec, prepared).map_err(|e| failed(e.into()))?;
                 note(&mut preparations, trial, report, &plan);
+                for (source, usage) in spec.data.iter().zip(plan.usage()) {
+                    if let Some(warning) = source.repeated(usage.epochs) {
+                        log::warn!("{}: {warning}", trial.arm);
+                    }
+                }
             }
             let suite = json!([spec.base, spec.evals]).to_string();
             let estimate = match estimates.get(&suite) {
@@ -169,6 +186,7 @@ fn note(
                 false => Vec::new(),
             },
             report,
+            lengths: plan.stored().into_iter().collect(),
             trained: BTreeMap::new(),
         };
         preparations.push((said, data));
@@ -184,5 +202,9 @@ fn note(
         tokens: usage.tokens,
         epochs: usage.epochs,
     });
-    data.trained.insert(trial.arm.clone(), taken.collect());
+    let trained = Trained {
+        sources: taken.collect(),
+        stages: (0..spec.stage.len()).map(|i| plan.seen(i)).collect(),
+    };
+    data.trained.insert(trial.arm.clone(), trained);
 }

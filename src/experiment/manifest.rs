@@ -2,7 +2,8 @@
 use super::Study;
 use crate::{
     data::{
-        SourceSpec, decontaminate::DecontaminateSpec, dedup::DedupSpec, prepare::PreparationReport,
+        Lengths, Seen, SourceSpec, decontaminate::DecontaminateSpec, dedup::DedupSpec,
+        prepare::PreparationReport,
     },
     evals::SuiteSpec,
 };
@@ -38,8 +39,19 @@ pub struct ArmsData {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held_out: Vec<String>,
     pub report: PreparationReport,
-    /// For each arm, what training takes: tokens and epochs by source.
-    pub trained: BTreeMap<String, Vec<Taken>>,
+    /// How long the documents of each source are, in tokens.
+    pub lengths: BTreeMap<String, Lengths>,
+    /// For each arm, what training takes and sees.
+    pub trained: BTreeMap<String, Trained>,
+}
+
+/// What an arm's training takes and sees, with the first seed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trained {
+    /// Tokens and epochs of each source.
+    pub sources: Vec<Taken>,
+    /// What packing makes of the documents, stage by stage.
+    pub stages: Vec<Vec<Seen>>,
 }
 
 /// What an arm's training takes of a source.

@@ -23,7 +23,7 @@ pub use axis::AxisSpec;
 pub use check::ropes;
 pub use cost::{Cost, Speed, training_bytes};
 pub use identity::ENGINE_FORMAT;
-pub use manifest::{ArmsData, DataManifest, Taken};
+pub use manifest::{ArmsData, DataManifest, Taken, Trained};
 pub use prepare::{PrepareError, plan, prepare};
 pub use repositories::repositories;
 pub use study::{EvalsSpec, Study, StudySpec};

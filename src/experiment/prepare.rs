@@ -80,8 +80,11 @@ pub(super) fn plan_of(trial: &TrialSpec, prepared: Prepared) -> data::Result<Pla
         sequences: stage.sequences(),
         steps: stage.steps(),
         mix: trial.stage_mix(i).clone(),
+        mix_to: stage.mix_to.clone(),
+        long: stage.long.clone(),
         packing: stage.packing,
         document_mask: stage.document_mask,
+        restart_positions: stage.restart_positions,
     };
     let stages = trial.stage.iter().enumerate().map(stage).collect();
     Plan::new(prepared.shards, stages, trial.seed.unwrap_or_default())
