@@ -564,7 +564,8 @@ fn a_damaged_cache_is_made_again() {
         let names = fs::read_dir(&cache)
             .unwrap()
             .map(|entry| entry.unwrap().path());
-        let mut all: Vec<_> = names.map(|path| (fs::read(&path).unwrap(), path)).collect();
+        let files = names.filter(|path| path.is_file());
+        let mut all: Vec<_> = files.map(|path| (fs::read(&path).unwrap(), path)).collect();
         all.sort_by(|a, b| a.1.cmp(&b.1));
         all
     };
