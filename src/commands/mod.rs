@@ -1,5 +1,6 @@
 //! The commands: one file a subcommand.
 mod checkpoint;
+mod data_tables;
 mod eval;
 mod export;
 mod fetch;
@@ -7,6 +8,8 @@ mod generate;
 mod inspect;
 mod jailer;
 mod lines;
+mod prepare;
+mod preparing;
 mod score;
 mod status;
 mod sweep;
@@ -31,6 +34,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a study: every trial that is missing, then the tables.
     Sweep(sweep::Arguments),
+    /// Prepare a study's data: read, clean, deduplicate, decontaminate, tokenise.
+    Prepare(prepare::Arguments),
     /// Run one trial of a study, as sweep does, with a line of JSON for where it stands.
     Trial(trial::Arguments),
     /// Fetch what a study names of the Hugging Face Hub, or one repository, into the cache.
@@ -70,6 +75,7 @@ pub const INTERRUPTED: u8 = 130;
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Sweep(arguments) => sweep::run(&arguments, cli.quiet),
+        Command::Prepare(arguments) => prepare::run(&arguments, cli.quiet),
         Command::Trial(arguments) => trial::run(&arguments),
         Command::Fetch(arguments) => fetch::run(&arguments, cli.quiet),
         Command::Eval(arguments) => eval::run(&arguments, cli.quiet),

@@ -1,8 +1,8 @@
 //! `harness sweep`: a study from its file to its tables.
-use super::{fetch, trial::cache};
+use super::{fetch, prepare, preparing::Preparing, trial::cache};
 use crate::{
     checkpoint::hub::Commits,
-    experiment::{Cost, Speed, Study, StudySpec, Trial, repositories},
+    experiment::{Cost, DataManifest, Speed, Study, StudySpec, Trial, repositories},
     report,
     sweep::{self, Ended, Launch, ResultsFolder, State, TrialFolder, launch},
     verdict::{Decision, Tables, decide},
@@ -10,7 +10,10 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// `harness sweep STUDY`.
 #[derive(Debug, clap::Args)]
@@ -41,14 +44,19 @@ pub struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
-    let study = load(arguments, quiet)?;
+    let asked = Asked {
+        study: &arguments.study,
+        out: arguments.out.as_deref(),
+        reduced: arguments.reduced,
+    };
+    let (study, out) = asked.load(quiet)?;
     let chosen = choose(&study, arguments.only.as_deref())?;
-    let out = results(arguments, study.name());
     if arguments.dry_run {
-        return dry_run(&study, &chosen, &out, arguments.json);
+        return dry_run(&study, &chosen, &out, arguments.json, quiet);
     }
     let results = ResultsFolder::open(&out, &study)?;
-    let trials = prepare(&study, &chosen, &cache(&out))?;
+    let (trials, data) = prepare(&study, &chosen, &cache(&out), quiet)?;
+    prepare::write(&out, &data)?;
     let states = || {
         trials
             .iter()
@@ -93,23 +101,29 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     Ok(super::OK)
 }
 
-/// The study, after what it needs of the hub was fetched: at the commits that earlier results were made with.
-fn load(arguments: &Arguments, quiet: bool) -> Result<Study> {
-    let (path, reduced) = (&arguments.study, arguments.reduced);
-    let wanted = repositories(path)?;
-    let mut commits = Commits::default();
-    if !wanted.is_empty() {
-        let out = results(arguments, StudySpec::name(path, reduced)?);
-        commits = sweep::commits_of_trials(&out)?;
-        fetch::all(&wanted, &mut commits, quiet)?;
-    }
-    Ok(Study::load(path, reduced, &commits)?)
+/// Which study, and where its results are.
+pub(super) struct Asked<'a> {
+    pub study: &'a Path,
+    pub out: Option<&'a Path>,
+    pub reduced: bool,
 }
 
-fn results(arguments: &Arguments, name: String) -> PathBuf {
-    match &arguments.out {
-        Some(out) => out.clone(),
-        None => Path::new("results").join(name),
+impl Asked<'_> {
+    /// The study, after what it needs of the hub was fetched, at the commits that earlier results were made with; and
+    /// the folder of its results.
+    pub fn load(&self, quiet: bool) -> Result<(Study, PathBuf)> {
+        let out = match self.out {
+            Some(out) => out.to_path_buf(),
+            None => Path::new("results").join(StudySpec::name(self.study, self.reduced)?),
+        };
+        let wanted = repositories(self.study)?;
+        let mut commits = Commits::default();
+        if !wanted.is_empty() {
+            commits = sweep::commits_of_trials(&out)?;
+            fetch::all(&wanted, &mut commits, quiet)?;
+        }
+        let study = Study::load(self.study, self.reduced, &commits, &cache(&out))?;
+        Ok((study, out))
     }
 }
 
@@ -128,14 +142,24 @@ fn publish(out: &Path, study: &Study) -> Result<(Tables, Option<Decision>)> {
     Ok((tables, decision))
 }
 
-/// Prepares the study and returns the chosen trials with what they cost.
-fn prepare<'a>(study: &'a Study, chosen: &[&str], cache: &Path) -> Result<Vec<(&'a Trial, Cost)>> {
-    let costs = study.prepare(cache)?;
+/// Prepares the study and returns the chosen trials with what they cost, and how their data came about.
+fn prepare<'a>(
+    study: &'a Study,
+    chosen: &[&str],
+    cache: &Path,
+    quiet: bool,
+) -> Result<(Vec<(&'a Trial, Cost)>, DataManifest)> {
+    let shown = Preparing::new(quiet, SHORT);
+    let prepared = study.prepare(cache, &|progress| shown.watch(progress));
+    shown.close();
+    let (costs, data) = prepared?;
     let all = study.trials.iter().zip(costs);
-    Ok(all
-        .filter(|(trial, _)| chosen.contains(&trial.key.as_str()))
-        .collect())
+    let chosen = all.filter(|(trial, _)| chosen.contains(&trial.key.as_str()));
+    Ok((chosen.collect(), data))
 }
+
+/// Steps of the preparation that take less are not spoken of.
+const SHORT: Duration = Duration::from_secs(2);
 
 /// Keys of the trials that `--only` names, or of all.
 fn choose<'a>(study: &'a Study, only: Option<&str>) -> Result<Vec<&'a str>> {
@@ -163,14 +187,14 @@ fn choose<'a>(study: &'a Study, only: Option<&str>) -> Result<Vec<&'a str>> {
     Ok(chosen)
 }
 
-fn dry_run(study: &Study, chosen: &[&str], out: &Path, as_json: bool) -> Result<u8> {
+fn dry_run(study: &Study, chosen: &[&str], out: &Path, as_json: bool, quiet: bool) -> Result<u8> {
     // What a sweep tokenised already serves here, too; a dry run itself leaves nothing behind.
     let temporary = tempfile::tempdir().context("a temporary folder")?;
     let cache = match cache(out) {
         cache if cache.is_dir() => cache,
         _ => temporary.path().to_path_buf(),
     };
-    let trials = prepare(study, chosen, &cache)?;
+    let (trials, _) = prepare(study, chosen, &cache, quiet)?;
     let first = study.trials.iter().find(|trial| !trial.is_base());
     let speed = match first {
         Some(trial) => Some(

@@ -24,7 +24,8 @@ pub struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let commits = sweep::commits(&arguments.out)?;
-    let study = Study::load(&arguments.study, arguments.reduced, &commits)?;
+    let cache = cache(&arguments.out);
+    let study = Study::load(&arguments.study, arguments.reduced, &commits, &cache)?;
     let Some(trial) = study.trials.iter().find(|t| t.key == arguments.key) else {
         bail!(
             "{}: no trial has the key {}; the study or what it reads changed since the key was made",
@@ -33,7 +34,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         );
     };
     log::info!("trial {} of {}", trial.name, study.name());
-    let cache = cache(&arguments.out);
     let outcome = sweep::run(&arguments.out, &cache, trial, |update| {
         let mut out = std::io::stdout().lock();
         let line = serde_json::to_string(update)?;

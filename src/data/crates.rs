@@ -45,16 +45,29 @@ pub(super) fn files(spec: &SourceSpec) -> Result<Vec<File>> {
                 .unwrap_or_default();
             let wanted = match spec.part {
                 Some(Part::Code) => extension == "rs",
-                _ => matches!(extension, "rs" | "md"),
+                _ => matches!(extension, "rs" | "md") || is_readme(&path),
             };
             if wanted {
                 let inner = path.strip_prefix(&folder).unwrap_or(&path);
                 let id = format!("{name}/{}", inner.display());
-                all.push(File { id, path });
+                all.push(File {
+                    id,
+                    path,
+                    in_tree: false,
+                });
             }
         }
     }
     Ok(all)
+}
+
+/// Whether this is a README of plain text.
+fn is_readme(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    matches!(
+        name.to_lowercase().as_str(),
+        "readme" | "readme.txt" | "readme.rst"
+    )
 }
 
 /// The wanted part of a file's text: of a Rust file's prose, its doc comments.

@@ -1,5 +1,5 @@
 //! From a document's text to its tokens.
-use super::{Error, Result};
+use super::{Document, Error, Result, megatron::Writer};
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
 
@@ -11,12 +11,68 @@ const WINDOW: usize = 256;
 /// Places that are tried for one cut.
 const TRIES: usize = 64;
 
+/// Bytes of documents that are encoded together.
+const BATCH: usize = 16 << 20;
+
+/// Writes the tokens of all documents, each between the ids that the writer's [`super::megatron::About`] names. A batch of them is
+/// encoded in parallel while the next one is read: two batches are in memory, or one document that is longer.
+///
+/// The documents are those that come after the writer's first [`Writer::documents`].
+///
+/// # Errors
+/// The first error of the iterator, the tokenizer or the writer; what came before it is kept.
+pub fn encode_all(
+    documents: impl Iterator<Item = Result<Document>> + Send,
+    encoder: &Encoder,
+    writer: &mut Writer,
+) -> Result<()> {
+    let mut documents = documents;
+    let mut next = batch(&mut documents);
+    loop {
+        let (texts, failed) = next;
+        let last = failed.is_some() || texts.is_empty();
+        let encode = || texts.par_iter().map(|d| encoder.encode(&d.text)).collect();
+        let read = || match last {
+            true => (Vec::new(), None),
+            false => batch(&mut documents),
+        };
+        let (encoded, after): (Result<Vec<_>>, _) = rayon::join(encode, read);
+        for ids in encoded? {
+            writer.push_between(ids)?;
+        }
+        match failed {
+            Some(error) => return Err(error),
+            None if last => return Ok(()),
+            None => next = after,
+        }
+    }
+}
+
+/// The next documents, and the error that ended them.
+fn batch(documents: &mut impl Iterator<Item = Result<Document>>) -> (Vec<Document>, Option<Error>) {
+    let (mut all, mut bytes) = (Vec::new(), 0);
+    for document in documents {
+        match document {
+            Ok(document) => {
+                bytes += document.text.len();
+                all.push(document);
+            }
+            Err(error) => return (all, Some(error)),
+        }
+        if bytes >= BATCH {
+            break;
+        }
+    }
+    (all, None)
+}
+
 /// Encodes documents as plain text: no template, no truncation, no padding, and what reads like a
 /// special token is text.
-pub(super) struct Encoder(Tokenizer);
+pub struct Encoder(Tokenizer);
 
 impl Encoder {
-    pub(super) fn new(tokenizer: &Tokenizer) -> Self {
+    /// An encoder that sets aside what this tokenizer says of templates, length and padding.
+    pub fn new(tokenizer: &Tokenizer) -> Self {
         let mut tokenizer = tokenizer.clone();
         tokenizer.with_padding(None);
         tokenizer
@@ -30,7 +86,7 @@ impl Encoder {
     ///
     /// # Errors
     /// When the tokenizer fails.
-    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let failed = |e: tokenizers::Error| Error::Tokenizer(e.to_string());
         let pieces = self.pieces(text).map_err(failed)?;
         let encoded: Vec<Vec<u32>> = pieces

@@ -1,21 +1,15 @@
 //! The order of the data: which tokens a step sees.
-use super::{Error, MixSpec, Result, Shard, mix};
+use super::{
+    Error, LongSpec, MixSpec, Packing, Result, Shard,
+    mix::Assigner,
+    pack::{Course, Due, Row},
+    stream::{Source, Stream},
+};
 use crate::model::Batch;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// How sequences are cut from documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Packing {
-    /// Documents one after the other, cut wherever a sequence ends.
-    #[default]
-    Concat,
-    /// Each sequence is the beginning of one document that is longer than the context.
-    Documents,
-}
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What the plan needs to know of a stage.
 #[derive(Debug, Clone)]
@@ -24,199 +18,203 @@ pub struct PlanStage {
     pub sequences: usize,
     pub steps: u64,
     pub mix: MixSpec,
+    /// The mix at the stage's end, if it changes on the way.
+    pub mix_to: Option<MixSpec>,
+    /// By source, how much of it comes from long documents.
+    pub long: BTreeMap<String, LongSpec>,
     pub packing: Packing,
     pub document_mask: bool,
+    pub restart_positions: bool,
 }
 
 /// What a plan takes from a source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Usage {
     pub name: String,
+    /// Without padding.
     pub tokens: u64,
-    /// How often the source is gone through.
+    /// How often the documents are gone through that are gone through most.
     pub epochs: f64,
 }
 
-/// The order of the data over all stages: a pure function of sources, stages and seed.
+/// The order of the data over all stages: a pure function of sources, stages and seed. It keeps eight bytes a
+/// sequence, and eight a document of the epochs in use.
 #[derive(Debug)]
 pub struct Plan {
-    sources: Vec<Source>,
-    stages: Vec<Stage>,
+    pub(super) streams: Vec<Stream>,
+    /// Each source's streams.
+    pub(super) of_source: Vec<Vec<usize>>,
+    pub(super) stages: Vec<Stage>,
 }
 
 #[derive(Debug)]
-struct Source {
-    name: String,
-    shard: Shard,
-    seed: u64,
-    /// The last epochs that were asked for, by number and least document; what they hold is a function
-    /// of these, seed and name.
-    epochs: Mutex<Vec<Kept>>,
-}
-
-/// An epoch by its number and the length of the shortest document in it.
-type Kept = ((u64, u64), Arc<Epoch>);
-
-/// One pass through a source.
-#[derive(Debug)]
-struct Epoch {
-    /// The documents' order.
-    order: Vec<u32>,
-    /// Tokens before each of them.
-    starts: Vec<u64>,
-}
-
-#[derive(Debug)]
-struct Stage {
-    spec: PlanStage,
-    /// For each sequence its source and which of the source's sequences in this stage it is.
-    sequences: Vec<(u16, u32)>,
-    /// Where each source's stream stands when the stage begins: at which token, or, when documents are
-    /// packed, at which document.
-    cursors: Vec<u64>,
-    /// How many documents of each source are long enough, when documents are packed.
-    eligible: Vec<u64>,
-}
-
-impl Source {
-    /// Epoch `number` of the documents of `least` tokens and more.
-    fn epoch(&self, number: u64, least: u64) -> Arc<Epoch> {
-        let mut kept = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = (number, least);
-        if let Some((_, epoch)) = kept.iter().find(|(kept, _)| *kept == asked) {
-            return Arc::clone(epoch);
-        }
-        let key = format!("order/{}/{}/{number}", self.seed, self.name);
-        let mut rng = ChaCha8Rng::from_seed(*blake3::hash(key.as_bytes()).as_bytes());
-        let mut order: Vec<u32> = (0..self.shard.len() as u32).collect();
-        for i in (1..order.len()).rev() {
-            order.swap(i, rng.random_range(0..=i));
-        }
-        order.retain(|&d| self.shard.length(d as usize) >= least);
-        let mut starts = Vec::with_capacity(order.len() + 1);
-        let mut at = 0;
-        for &document in &order {
-            starts.push(at);
-            at += self.shard.length(document as usize);
-        }
-        starts.push(at);
-        let epoch = Arc::new(Epoch { order, starts });
-        if kept.len() >= 2 {
-            kept.remove(0);
-        }
-        kept.push((asked, Arc::clone(&epoch)));
-        epoch
-    }
-
-    /// `n` tokens of the stream from position `at` on, and for each the index in `out` of its
-    /// document's first token here.
-    fn stream(&self, at: u64, n: usize) -> (Vec<u32>, Vec<u32>) {
-        let total = self.shard.tokens();
-        let (mut number, mut inner) = (at / total, at % total);
-        let (mut ids, mut starts) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        while ids.len() < n {
-            let epoch = self.epoch(number, 0);
-            let first = epoch.starts.partition_point(|&s| s <= inner) - 1;
-            for (i, &document) in epoch.order.iter().enumerate().skip(first) {
-                let tokens = self.shard.document(document as usize);
-                let from = (inner - epoch.starts[i]) as usize;
-                let take = (tokens.len() - from).min(n - ids.len());
-                let start = ids.len() as u32;
-                ids.extend_from_slice(&tokens[from..from + take]);
-                starts.extend(std::iter::repeat_n(start, take));
-                inner += take as u64;
-                if ids.len() == n {
-                    return (ids, starts);
-                }
-            }
-            (number, inner) = (number + 1, 0);
-        }
-        (ids, starts)
-    }
-
-    /// The first `n` tokens of the stream's document number `at` among the `eligible` ones of `n` tokens
-    /// and more.
-    fn document(&self, at: u64, n: usize, eligible: u64) -> Vec<u32> {
-        let epoch = self.epoch(at / eligible, n as u64);
-        let chosen = epoch.order[(at % eligible) as usize];
-        self.shard.document(chosen as usize)[..n].to_vec()
-    }
-
-    /// How many documents have `n` tokens or more.
-    fn eligible(&self, n: u64) -> u64 {
-        (0..self.shard.len())
-            .filter(|&i| self.shard.length(i) >= n)
-            .count() as u64
-    }
-
-    fn longest(&self) -> u64 {
-        (0..self.shard.len())
-            .map(|i| self.shard.length(i))
-            .max()
-            .unwrap_or(0)
-    }
+pub(super) struct Stage {
+    pub spec: PlanStage,
+    /// For each sequence its stream and which of the stream's sequences in this stage it is.
+    pub sequences: Vec<(u32, u32)>,
+    /// How many there are of each stream.
+    pub counts: Vec<u32>,
+    pub courses: Vec<Option<Course>>,
 }
 
 impl Plan {
     /// The plan of `stages` over `sources` (name and tokens).
     ///
+    /// A source is cut into streams at the lengths that stages name in `long`, and at the context of those that pack
+    /// by documents. Each stream goes on in each stage where it stood, whatever the stage before made of it.
+    ///
     /// # Errors
-    /// When a mix is impossible, a source with a share is empty, or under packing by documents a source
-    /// with a share has none that is longer than the context.
+    /// When a mix is impossible, a source with a share is empty, or has no documents of a length that a stage
+    /// asks for.
     pub fn new(sources: Vec<(String, Shard)>, stages: Vec<PlanStage>, seed: u64) -> Result<Self> {
-        let sources: Vec<Source> = sources
-            .into_iter()
-            .map(|(name, shard)| Source {
-                name,
-                shard,
-                seed,
-                epochs: Mutex::default(),
-            })
-            .collect();
-        // Tokens and documents taken so far: each packing goes on where it stopped itself.
-        let mut taken = [vec![0u64; sources.len()], vec![0u64; sources.len()]];
-        let mut planned = Vec::new();
+        let names: Vec<String> = sources.iter().map(|(name, _)| name.clone()).collect();
+        let (mut streams, mut of_source) = (Vec::new(), Vec::new());
+        for (name, shard) in sources {
+            let cuts = cuts(&name, &stages);
+            let source = Arc::new(Source { name, shard });
+            let first = streams.len();
+            let mut least = 0;
+            for most in cuts.into_iter().chain([u64::MAX]) {
+                streams.push(Stream::new(Arc::clone(&source), least..=most, seed));
+                least = most.saturating_add(1);
+            }
+            of_source.push((first..streams.len()).collect());
+        }
+        let mut plan = Plan {
+            streams,
+            of_source,
+            stages: Vec::new(),
+        };
+        let mut due = vec![Due::default(); plan.streams.len()];
         for spec in stages {
-            let shares = spec.mix.shares(sources.iter().map(|s| s.name.as_str()))?;
-            for (source, _) in sources
+            let shares = |mix: &MixSpec| mix.shares(names.iter().map(String::as_str));
+            let from = shares(&spec.mix)?;
+            let to = spec.mix_to.as_ref().map_or(Ok(from.clone()), shares)?;
+            let stage = plan.stage(spec, (from, to), &due)?;
+            for (s, due) in due.iter_mut().enumerate() {
+                if let Some(course) = &stage.courses[s] {
+                    *due = course.after(&plan.streams[s], stage.counts[s].into());
+                }
+            }
+            plan.stages.push(stage);
+        }
+        Ok(plan)
+    }
+
+    /// Gives each sequence of a stage to a source, and to one of its streams.
+    fn stage(
+        &self,
+        spec: PlanStage,
+        (from, to): (Vec<f64>, Vec<f64>),
+        due: &[Due],
+    ) -> Result<Stage> {
+        let n = spec.steps as usize * spec.sequences;
+        let mut within = Vec::new();
+        let mut courses: Vec<Option<Course>> = self.streams.iter().map(|_| None).collect();
+        for (source, streams) in self.of_source.iter().enumerate() {
+            if from[source] + to[source] <= 0.0 {
+                within.push(Assigner::new(&[], &[], 0, spec.context));
+                continue;
+            }
+            let shares = self.shares_within(streams, &spec)?;
+            for (&s, _) in streams
                 .iter()
                 .zip(&shares)
                 .filter(|(_, share)| **share > 0.0)
             {
-                source.check(&spec)?;
+                let course =
+                    Course::new(&self.streams[s], spec.packing, spec.context, due[s].clone());
+                courses[s] = Some(course);
             }
-            let n = spec.steps as usize * spec.sequences;
-            let mut counts = vec![0u32; sources.len()];
-            let sequences = mix::assign(&shares, n)
-                .into_iter()
-                .map(|s| {
-                    counts[s] += 1;
-                    (s as u16, counts[s] - 1)
-                })
-                .collect();
-            let (cursors, eligible) = match spec.packing {
-                Packing::Concat => (&mut taken[0], Vec::new()),
-                Packing::Documents => {
-                    let least = spec.context as u64 + 1;
-                    let eligible = sources.iter().map(|s| s.eligible(least)).collect();
-                    (&mut taken[1], eligible)
-                }
-            };
-            let began = cursors.clone();
-            for (cursor, count) in cursors.iter_mut().zip(counts) {
-                *cursor += u64::from(count) * spec.advance();
-            }
-            planned.push(Stage {
-                spec,
-                sequences,
-                cursors: began,
-                eligible,
-            });
+            within.push(Assigner::new(&shares, &shares, n, spec.context));
         }
-        Ok(Plan {
-            sources,
-            stages: planned,
+        let mut sources = Assigner::new(&from, &to, n, spec.context);
+        let mut counts = vec![0u32; self.streams.len()];
+        let mut sequences = Vec::with_capacity(n);
+        for _ in 0..n {
+            let source = sources.next();
+            let inside = within[source].next();
+            let stream = self.of_source[source][inside];
+            let ordinal = counts[stream];
+            counts[stream] += 1;
+            let tokens = courses[stream].as_mut().map_or(0, |course| {
+                course.tokens(&self.streams[stream], u64::from(ordinal))
+            });
+            sources.took(source, tokens);
+            within[source].took(inside, tokens);
+            sequences.push((stream as u32, ordinal));
+        }
+        Ok(Stage {
+            spec,
+            sequences,
+            counts,
+            courses,
         })
+    }
+
+    /// The share of each of a source's streams in what the source gives to a stage: as much as there is of it, but
+    /// for what the stage says of long documents.
+    fn shares_within(&self, streams: &[usize], spec: &PlanStage) -> Result<Vec<f64>> {
+        let source = &self.streams[streams[0]].source;
+        let wrong = |what: String| {
+            Err(Error::Source {
+                source_name: source.name.clone(),
+                what,
+            })
+        };
+        if source.shard.tokens() == 0 {
+            return wrong("an empty document set: it has no tokens".into());
+        }
+        let lengths = (0..source.shard.len()).map(|i| source.shard.length(i));
+        let longest = || lengths.max().unwrap_or(0);
+        // What a stream has of what the stage can use: tokens, or documents.
+        let amount = |&s: &usize| {
+            let stream = &self.streams[s];
+            match spec.packing {
+                Packing::Documents if *stream.lengths.start() <= spec.context as u64 => 0,
+                Packing::Documents => stream.documents,
+                Packing::Concat | Packing::BestFit => stream.tokens,
+            }
+        };
+        let amounts: Vec<u64> = streams.iter().map(amount).collect();
+        let all: u64 = amounts.iter().sum();
+        if all == 0 {
+            return wrong(format!(
+                "packing = \"documents\" with a context of {} asks for longer documents than any here: \
+                 the longest has {} tokens; shorten the context or use packing = \"concat\"",
+                spec.context,
+                longest()
+            ));
+        }
+        let Some(LongSpec { over, share }) = spec.long.get(&source.name) else {
+            return Ok(amounts.iter().map(|n| *n as f64 / all as f64).collect());
+        };
+        let is_long = |s: usize| *self.streams[s].lengths.start() > *over;
+        let long: u64 = streams
+            .iter()
+            .zip(&amounts)
+            .filter(|(s, _)| is_long(**s))
+            .map(|(_, n)| n)
+            .sum();
+        if *share > 0.0 && long == 0 {
+            return wrong(format!(
+                "a stage asks for documents of more than {over} tokens (`long`): the longest has {}; \
+                 lower `over`",
+                longest()
+            ));
+        }
+        if *share < 1.0 && long == all {
+            return wrong(format!(
+                "a stage asks for {share} of it from long documents, and all that it can use have more than {over} \
+                 tokens; raise `over`, or leave `long` out"
+            ));
+        }
+        let share = |(&s, &n): (&usize, &u64)| match is_long(s) {
+            _ if n == 0 => 0.0,
+            true => share * n as f64 / long as f64,
+            false => (1.0 - share) * n as f64 / (all - long) as f64,
+        };
+        Ok(streams.iter().zip(&amounts).map(share).collect())
     }
 
     /// The sequences of step `step` (from 0) of stage `stage`.
@@ -240,91 +238,105 @@ impl Plan {
             positions: Vec::with_capacity(n * context),
             doc_starts: Vec::with_capacity(n * context),
         };
-        for &(source, ordinal) in &planned.sequences[step as usize * n..(step as usize + 1) * n] {
-            let at = planned.cursors[source as usize] + u64::from(ordinal) * spec.advance();
-            let which = source as usize;
-            let source = &self.sources[which];
-            let (ids, starts) = match spec.packing {
-                Packing::Concat => source.stream(at, context + 1),
-                Packing::Documents => (
-                    source.document(at, context + 1, planned.eligible[which]),
-                    vec![0; context + 1],
-                ),
-            };
-            batch.ids.extend_from_slice(&ids[..context]);
-            batch.targets.extend_from_slice(&ids[1..]);
-            batch.positions.extend(0..context as u32);
-            if spec.document_mask {
-                batch.doc_starts.extend_from_slice(&starts[..context]);
-                let inside = |i: usize| f32::from(u8::from(starts[i] == starts[i + 1]));
-                batch.weights.extend((0..context).map(inside));
-            } else {
-                batch.doc_starts.extend(std::iter::repeat_n(0, context));
-                batch.weights.extend(std::iter::repeat_n(1.0, context));
-            }
+        for i in step as usize * n..(step as usize + 1) * n {
+            let (stream, row) = self.row(planned, i);
+            fill(&mut batch, stream, &row, spec);
         }
         Ok(batch)
     }
 
+    /// Sequence `i` of a stage.
+    pub(super) fn row(&self, stage: &Stage, i: usize) -> (&Stream, Row) {
+        let (stream, ordinal) = stage.sequences[i];
+        let course = stage.courses[stream as usize].as_ref();
+        let stream = &self.streams[stream as usize];
+        let row = course.map(|course| course.row(stream, u64::from(ordinal)));
+        (stream, row.expect("what has a sequence has a course"))
+    }
+
     /// What the whole plan takes from each source.
     pub fn usage(&self) -> Vec<Usage> {
-        let mut all: Vec<Usage> = self
-            .sources
-            .iter()
-            .map(|source| Usage {
-                name: source.name.clone(),
-                tokens: 0,
-                epochs: 0.0,
-            })
-            .collect();
+        let mut tokens = vec![0u64; self.streams.len()];
+        let mut epochs = vec![0f64; self.streams.len()];
         for stage in &self.stages {
-            let mut counts = vec![0u64; all.len()];
-            for &(source, _) in &stage.sequences {
-                counts[source as usize] += 1;
+            let mut documents = vec![0u64; self.streams.len()];
+            let mut inside = vec![0u64; self.streams.len()];
+            for i in 0..stage.sequences.len() {
+                let stream = stage.sequences[i].0 as usize;
+                documents[stream] += 1;
+                inside[stream] += match stage.spec.packing {
+                    Packing::BestFit => self.row(stage, i).1.tokens(),
+                    Packing::Concat | Packing::Documents => stage.spec.context as u64,
+                };
             }
-            for (s, count) in counts.into_iter().enumerate().filter(|(_, n)| *n > 0) {
-                let tokens = count * stage.spec.context as u64;
-                all[s].tokens += tokens;
-                all[s].epochs += match stage.spec.packing {
-                    Packing::Concat => tokens as f64 / self.sources[s].shard.tokens() as f64,
-                    Packing::Documents => count as f64 / stage.eligible[s] as f64,
+            for (s, stream) in self
+                .streams
+                .iter()
+                .enumerate()
+                .filter(|(s, _)| documents[*s] > 0)
+            {
+                tokens[s] += inside[s];
+                epochs[s] += match stage.spec.packing {
+                    Packing::Documents => documents[s] as f64 / stream.documents as f64,
+                    Packing::Concat | Packing::BestFit => inside[s] as f64 / stream.tokens as f64,
                 };
             }
         }
-        all
-    }
-}
-
-impl PlanStage {
-    /// How far a sequence moves its source's cursor: tokens, or documents.
-    fn advance(&self) -> u64 {
-        match self.packing {
-            Packing::Concat => self.context as u64,
-            Packing::Documents => 1,
-        }
-    }
-}
-
-impl Source {
-    fn check(&self, spec: &PlanStage) -> Result<()> {
-        let wrong = |what: String| {
-            Err(Error::Source {
-                source_name: self.name.clone(),
-                what,
-            })
+        let of_source = |streams: &Vec<usize>| Usage {
+            name: self.streams[streams[0]].source.name.clone(),
+            tokens: streams.iter().map(|&s| tokens[s]).sum(),
+            epochs: streams.iter().map(|&s| epochs[s]).fold(0.0, f64::max),
         };
-        if self.shard.tokens() == 0 {
-            return wrong("an empty document set: it has no tokens".into());
-        }
-        let longest = self.longest();
-        if spec.packing == Packing::Documents && longest <= spec.context as u64 {
-            return wrong(format!(
-                "packing = \"documents\" with a context of {} asks for longer documents than any here: \
-                 the longest has {longest} tokens; shorten the context or use packing = \"concat\"",
-                spec.context
-            ));
-        }
-        Ok(())
+        self.of_source.iter().map(of_source).collect()
+    }
+}
+
+/// The lengths at which a source is cut into streams, each the longest of its stream.
+fn cuts(source: &str, stages: &[PlanStage]) -> BTreeSet<u64> {
+    let long = stages.iter().filter_map(|stage| stage.long.get(source));
+    let by_documents = stages.iter().filter(|s| s.packing == Packing::Documents);
+    let contexts = by_documents.map(|stage| stage.context as u64);
+    long.map(|long| long.over).chain(contexts).collect()
+}
+
+/// Adds a row to a batch. A token's target is what follows it in its document; at a document's end it is what
+/// follows there, which counts where documents see each other. Padding sees itself alone and has no target.
+fn fill(batch: &mut Batch, stream: &Stream, row: &Row, spec: &PlanStage) {
+    let shard = &stream.source.shard;
+    let mut start = 0u32;
+    for (i, piece) in row.pieces.iter().enumerate() {
+        let document = piece.document as usize;
+        let length = piece.len() as usize;
+        shard.read(document, piece.from..piece.to, &mut batch.ids);
+        shard.read(document, piece.from + 1..piece.to, &mut batch.targets);
+        batch.weights.resize(batch.weights.len() + length - 1, 1.0);
+        let weight = if piece.to < stream.length(piece.document) {
+            shard.read(document, piece.to..piece.to + 1, &mut batch.targets);
+            1.0
+        } else if let Some(next) = row.pieces.get(i + 1).or(row.ahead.as_ref()) {
+            let first = next.from..next.from + 1;
+            shard.read(next.document as usize, first, &mut batch.targets);
+            f32::from(u8::from(!spec.document_mask))
+        } else {
+            batch.targets.push(0);
+            0.0
+        };
+        batch.weights.push(weight);
+        let seen_from = if spec.document_mask { start } else { 0 };
+        let seen = std::iter::repeat_n(seen_from, length);
+        batch.doc_starts.extend(seen);
+        let position = if spec.restart_positions { 0 } else { start };
+        batch.positions.extend(position..position + length as u32);
+        start += length as u32;
+    }
+    for at in start..spec.context as u32 {
+        batch.ids.push(0);
+        batch.targets.push(0);
+        batch.weights.push(0.0);
+        batch.doc_starts.push(at);
+        batch
+            .positions
+            .push(if spec.restart_positions { 0 } else { at });
     }
 }
 

@@ -31,6 +31,11 @@ impl ScoreCache {
         ScoreCache(folder.join("scores"))
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
     fn path(&self, key: &str) -> PathBuf {
         self.0.join(format!("{key}.jsonl"))
     }

@@ -13,6 +13,7 @@ use crate::data::{self, Document, Row, SourceSpec, rows};
 use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 
 /// Items whose records are written together.
@@ -62,8 +63,12 @@ impl Kind for ChoiceSpec {
         &mut self.sources
     }
 
-    fn content_hash(&self, source: &SourceSpec) -> data::Result<String> {
+    fn content_hash(&self, source: &SourceSpec, _: &Path) -> data::Result<String> {
         data::rows_hash(source)
+    }
+
+    fn documents(&self, _: &SourceSpec) -> data::Result<Vec<Document>> {
+        Ok(Vec::new())
     }
 
     fn problem(&self) -> Option<String> {

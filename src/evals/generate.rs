@@ -11,6 +11,7 @@ use minijinja::value::ValueKind;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 
 /// Prompts that are continued together.
@@ -97,8 +98,12 @@ impl Kind for GenerateSpec {
         &mut self.sources
     }
 
-    fn content_hash(&self, source: &SourceSpec) -> data::Result<String> {
+    fn content_hash(&self, source: &SourceSpec, _: &Path) -> data::Result<String> {
         data::rows_hash(source)
+    }
+
+    fn documents(&self, _: &SourceSpec) -> data::Result<Vec<Document>> {
+        Ok(Vec::new())
     }
 
     fn problem(&self) -> Option<String> {

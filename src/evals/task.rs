@@ -28,12 +28,21 @@ pub trait Kind {
         None
     }
 
-    /// The hash of what a source holds for it.
+    /// The hash of what a source holds for it; hashes of files that are as they were lie in the folder `cache`.
     ///
     /// # Errors
     /// When the source cannot be read.
-    fn content_hash(&self, source: &SourceSpec) -> crate::data::Result<String> {
-        crate::data::content_hash(source)
+    fn content_hash(&self, source: &SourceSpec, cache: &Path) -> crate::data::Result<String> {
+        crate::data::content_hash(source, cache)
+    }
+
+    /// A source's documents, near copies of which are not to be trained on; none where its rows are items, whose texts
+    /// are all that there is.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    fn documents(&self, source: &SourceSpec) -> crate::data::Result<Vec<Document>> {
+        documents(source)
     }
 
     /// The checkpoint that judges its texts, as a path, if it names one.

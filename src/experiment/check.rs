@@ -1,10 +1,15 @@
 //! What is checked before any training starts, and what a trial's settings stand for.
 use super::{
-    Cost, Result, Study, TrialSpec, cost,
+    ArmsData, Cost, DataManifest, PrepareError, Result, Study, Taken, Trained, Trial, cost,
+    manifest::tasks,
+    prepare::{plan_of, prepare},
     study::{ArmSpec, data_error},
 };
 use crate::{
-    data::{self, Plan, PlanStage},
+    data::{
+        self, MixSpec, Plan,
+        prepare::{PreparationReport, Watch},
+    },
     evals::{Estimate, Suite},
     model::{self, ModelConfig, Rope},
     train::StageSpec,
@@ -14,7 +19,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
-use tokenizers::Tokenizer;
 
 /// Checks an arm's settings; `checked` holds what was already found right. An error begins with the key
 /// that it speaks of.
@@ -31,15 +35,34 @@ pub(super) fn arm(
         if mix.0.is_empty() {
             return Err("mix: there is none; give each data source its weight in [mix]".into());
         }
-        let shares = mix.shares(arm.data.iter().map(|s| s.name.as_str()));
-        shares.map_err(|e| match stage.mix {
-            Some(_) => format!("stage.{i}.mix: {e}").replace(": mix:", ":"),
+        let shares = |mix: &MixSpec| mix.shares(arm.data.iter().map(|s| s.name.as_str()));
+        let of_stage =
+            |key: &str, e: data::Error| format!("stage.{i}.{key}: {e}").replace(": mix:", ":");
+        shares(mix).map_err(|e| match stage.mix {
+            Some(_) => of_stage("mix", e),
             None => e.to_string(),
         })?;
+        if let Some(mix) = &stage.mix_to {
+            shares(mix).map_err(|e| of_stage("mix_to", e))?;
+        }
+        for (name, long) in &stage.long {
+            long.check()
+                .map_err(|e| of_stage(&format!("long.{name}"), e))?;
+            if arm.data.iter().all(|source| source.name != *name) {
+                return Err(format!("stage.{i}.long: {name:?} is no data source"));
+            }
+        }
     }
     arm.optimizer.check().map_err(|e| e.to_string())?;
     if checked.insert(json!(arm.data).to_string()) {
         data::check_sources(&arm.data).map_err(|e| data_error(&arm.data, &e))?;
+    }
+    if let Some(dedup) = &arm.dedup {
+        let names = arm.data.iter().map(|source| source.name.as_str());
+        dedup.check(names).map_err(|e| e.to_string())?;
+    }
+    if let Some(decontaminate) = &arm.decontaminate {
+        decontaminate.check().map_err(|e| e.to_string())?;
     }
     if checked.insert(json!(arm.base).to_string()) {
         arm.base
@@ -79,42 +102,15 @@ pub fn ropes(
     Ok(all)
 }
 
-/// The order of a trial's data. Sources are tokenised into the folder `cache`, or found there.
-///
-/// # Errors
-/// When a source cannot be read or cannot give what a stage asks for.
-pub fn plan(
-    trial: &TrialSpec,
-    config: &ModelConfig,
-    tokenizer: &Tokenizer,
-    cache: &Path,
-) -> data::Result<Plan> {
-    let ends = (config.bos_token_id, config.eos_token_id.first().copied());
-    let mut sources = Vec::with_capacity(trial.data.len());
-    for source in &trial.data {
-        let shard = data::prepare(source, tokenizer, ends, cache)?;
-        sources.push((source.name.clone(), shard));
-    }
-    let stage = |(i, stage): (usize, &StageSpec)| PlanStage {
-        context: stage.context,
-        sequences: stage.sequences(),
-        steps: stage.steps(),
-        mix: trial.stage_mix(i).clone(),
-        packing: stage.packing,
-        document_mask: stage.document_mask,
-    };
-    let stages = trial.stage.iter().enumerate().map(stage).collect();
-    Plan::new(sources, stages, trial.seed.unwrap_or_default())
-}
-
 impl Study {
-    /// Tokenises all data into the folder `cache`, makes sure that every trial's data and evaluation can
-    /// be had, and returns what each trial costs, in the order of the trials.
+    /// Prepares all data in the folder `cache`, makes sure that every trial's data and evaluation can be had, and
+    /// returns what each trial costs, in the order of the trials, and how the data came about.
     ///
     /// # Errors
     /// One line: what cannot be had, where, and what to do.
-    pub fn prepare(&self, cache: &Path) -> Result<Vec<Cost>> {
+    pub fn prepare(&self, cache: &Path, watch: &Watch) -> Result<(Vec<Cost>, DataManifest)> {
         let mut planned = BTreeSet::new();
+        let mut preparations: Vec<(String, ArmsData)> = Vec::new();
         let mut estimates: BTreeMap<String, Estimate> = BTreeMap::new();
         let mut costs = Vec::with_capacity(self.trials.len());
         for trial in &self.trials {
@@ -129,10 +125,30 @@ impl Study {
             let config = spec.base.config().map_err(from_base)?;
             let tokenizer = spec.base.tokenizer().map_err(from_base)?;
             let template = spec.base.chat_template().map_err(from_base)?;
-            let data = json!([spec.base, spec.data, spec.mix, spec.stage]).to_string();
+            let data = json!([
+                spec.base,
+                spec.data,
+                spec.dedup,
+                spec.decontaminate,
+                spec.mix,
+                spec.stage,
+                spec.evals
+            ])
+            .to_string();
             if !trial.is_base() && planned.insert(data) {
-                plan(spec, &config, &tokenizer, cache)
-                    .map_err(|e| wrong(data_error(&spec.data, &e)))?;
+                let failed = |e: PrepareError| match e {
+                    PrepareError::Data(e) => wrong(data_error(&spec.data, &e)),
+                    PrepareError::Evals(e) => wrong(format!("evals.suite: {e}")),
+                };
+                let prepared = prepare(spec, &config, &tokenizer, cache, watch).map_err(failed)?;
+                let report = prepared.report.clone();
+                let plan = plan_of(spec, prepared).map_err(|e| failed(e.into()))?;
+                note(&mut preparations, trial, report, &plan);
+                for (source, usage) in spec.data.iter().zip(plan.usage()) {
+                    if let Some(warning) = source.repeated(usage.epochs) {
+                        log::warn!("{}: {warning}", trial.arm);
+                    }
+                }
             }
             let suite = json!([spec.base, spec.evals]).to_string();
             let estimate = match estimates.get(&suite) {
@@ -144,6 +160,52 @@ impl Study {
             estimates.insert(suite, estimate);
             costs.push(cost::of(spec, &config, estimate));
         }
-        Ok(costs)
+        let preparations = preparations.into_iter().map(|(_, data)| data).collect();
+        Ok((costs, DataManifest::of(self, preparations)))
     }
+}
+
+/// Notes how a trial's data were prepared, and what its arm takes of them.
+fn note(
+    preparations: &mut Vec<(String, ArmsData)>,
+    trial: &Trial,
+    report: PreparationReport,
+    plan: &Plan,
+) {
+    let spec = &trial.spec;
+    let said = json!([spec.data, spec.dedup, spec.decontaminate, report]).to_string();
+    let known = preparations.iter().position(|(known, _)| *known == said);
+    let known = known.unwrap_or_else(|| {
+        let asked = spec.dedup.is_some() || spec.decontaminate.is_some();
+        let data = ArmsData {
+            arms: Vec::new(),
+            data: spec.data.clone(),
+            dedup: spec.dedup.clone(),
+            decontaminate: spec.decontaminate.clone(),
+            held_out: match asked {
+                true => tasks(&spec.evals),
+                false => Vec::new(),
+            },
+            report,
+            lengths: plan.stored().into_iter().collect(),
+            trained: BTreeMap::new(),
+        };
+        preparations.push((said, data));
+        preparations.len() - 1
+    });
+    let data = &mut preparations[known].1;
+    if data.arms.contains(&trial.arm) {
+        return;
+    }
+    data.arms.push(trial.arm.clone());
+    let taken = plan.usage().into_iter().map(|usage| Taken {
+        source: usage.name,
+        tokens: usage.tokens,
+        epochs: usage.epochs,
+    });
+    let trained = Trained {
+        sources: taken.collect(),
+        stages: (0..spec.stage.len()).map(|i| plan.seen(i)).collect(),
+    };
+    data.trained.insert(trial.arm.clone(), trained);
 }

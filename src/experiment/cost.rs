@@ -1,5 +1,5 @@
 //! What a trial costs, known before it runs: tokens, FLOPs, memory, time.
-use super::{TrialSpec, check};
+use super::{TrialSpec, check, plan};
 use crate::{
     evals::Estimate,
     model::{self, Decoder, ModelConfig, generate},
@@ -155,7 +155,7 @@ impl Speed {
         let env = Env::cpu();
         let checkpoint = trial.base.load(&env)?;
         let mut config = checkpoint.model.config.clone();
-        let plan = check::plan(trial, &config, &checkpoint.tokenizer, cache)?;
+        let plan = plan(trial, &config, &checkpoint.tokenizer, cache)?;
         let ropes = check::ropes(&trial.stage, &config).map_err(|(_, e)| e)?;
         if let Some(rope) = ropes.into_iter().next() {
             config.rope = rope;

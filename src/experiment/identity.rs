@@ -3,10 +3,10 @@ use super::TrialSpec;
 use crate::{
     checkpoint::{self, BaseSpec},
     data::{self, SourceSpec},
-    evals::{self, SuiteSpec, identity::Material, spec::TaskSpec},
+    evals::{self, ScoreCache, SuiteSpec, identity::Material, spec::TaskSpec},
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// Version of what the engine computes: raised when a trial gives other bytes than before.
 pub const ENGINE_FORMAT: u32 = 1;
@@ -21,14 +21,25 @@ pub(super) enum Failure {
 }
 
 /// Hashes of what the paths of a study hold; each is read once.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
+#[derive(Debug)]
+pub(super) struct Contents<'a> {
+    /// Where hashes of earlier times are.
+    cache: &'a Path,
     hashes: BTreeMap<String, String>,
     /// By what the study calls them, for people: sources of one name under several arms share an entry.
     named: BTreeMap<String, Vec<String>>,
 }
 
-impl Contents {
+impl<'a> Contents<'a> {
+    /// Nothing read yet; files whose hashes are in the folder `cache` will not be.
+    pub fn new(cache: &'a Path) -> Self {
+        Contents {
+            cache,
+            hashes: BTreeMap::new(),
+            named: BTreeMap::new(),
+        }
+    }
+
     /// What was read: its name in the study, and its hash.
     pub fn named(&self) -> BTreeMap<String, String> {
         let joined = |(name, hashes): (&String, &Vec<String>)| (name.clone(), hashes.join("+"));
@@ -62,17 +73,18 @@ impl Contents {
     }
 
     fn source(&mut self, of: &str, source: &SourceSpec) -> Result<String, data::Error> {
-        let name = format!("{of} {}", source.name);
-        self.hash(name, &json!(source), || data::content_hash(source))
+        let (name, cache) = (format!("{of} {}", source.name), self.cache);
+        self.hash(name, &json!(source), || data::content_hash(source, cache))
     }
 
     /// What a task is, with every path replaced by the hash of its content.
     fn task(&mut self, task: &TaskSpec) -> Result<Value, Failure> {
         let named = |e| Failure::Task(task.name().to_string(), e);
+        let cache = self.cache;
         evals::identity::of(task, &mut |material| match material {
             Material::Source(source) => {
                 let name = format!("{} {}", task.name(), source.name);
-                let read = || task.kind().content_hash(source);
+                let read = || task.kind().content_hash(source, cache);
                 self.hash(name, &json!(source), read).map_err(named)
             }
             Material::File(path) => {
@@ -96,6 +108,10 @@ impl Contents {
             }
             said["data"] = sources.into();
         }
+        // What it may take of memory is no part of it.
+        if let Some(dedup) = &trial.dedup {
+            said["dedup"] = dedup.identity().into();
+        }
         for (i, task) in trial.evals.task.iter().enumerate() {
             said["evals"]["task"][i] = self.task(task)?;
         }
@@ -115,7 +131,8 @@ pub fn score_keys(
     rope: &str,
     backend: &str,
 ) -> Result<Vec<String>, String> {
-    let mut contents = Contents::default();
+    let cache = ScoreCache::of_environment();
+    let mut contents = Contents::new(cache.folder());
     let words = |failure| match failure {
         Failure::Base(e) => e.to_string(),
         Failure::Data(e) => e.to_string(),
@@ -181,7 +198,7 @@ mod tests {
         let key = |folder: &Folder, backend: &str, change: &dyn Fn(&mut TrialSpec)| {
             let mut trial = folder.study(false).unwrap().trials[1].spec.clone();
             change(&mut trial);
-            Contents::default().key(&trial, backend).unwrap()
+            Contents::new(folder.path()).key(&trial, backend).unwrap()
         };
         let same = key(&folder, "b", &|_| {});
         assert_eq!(same.len(), 16);

@@ -1,14 +1,16 @@
 //! What a study says: its TOML file, the trials that its axes and seeds span, and their identity.
 //!
 //! A study file is composed of what the rooms below say about themselves: `[base]` (checkpoint),
-//! `[[data]]` and `[mix]` (data), `[[stage]]` and `[optimizer]` (train), `[evals]` (evals), `[decision]`
+//! `[[data]]`, `[dedup]`, `[decontaminate]` and `[mix]` (data), `[[stage]]` and `[optimizer]` (train), `[evals]` (evals), `[decision]`
 //! (verdict). Paths in it are relative to the working folder.
 mod axis;
 mod check;
 mod cost;
 mod grid;
 mod identity;
+mod manifest;
 mod place;
+mod prepare;
 mod repositories;
 mod study;
 #[cfg(test)]
@@ -18,9 +20,11 @@ pub(crate) use testing::Folder as Fixture;
 mod trial;
 
 pub use axis::AxisSpec;
-pub use check::{plan, ropes};
+pub use check::ropes;
 pub use cost::{Cost, ReadingSpeed, Speed, training_bytes};
 pub use identity::{ENGINE_FORMAT, score_keys};
+pub use manifest::{ArmsData, DataManifest, Taken, Trained};
+pub use prepare::{PrepareError, plan, prepare};
 pub use repositories::repositories;
 pub use study::{EvalsSpec, Study, StudySpec};
 pub use trial::{Trial, TrialSpec};

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     checkpoint::{BaseSpec, hub::Commits},
-    data::{self, MixSpec, SourceSpec},
+    data::{self, MixSpec, SourceSpec, decontaminate::DecontaminateSpec, dedup::DedupSpec},
     evals::SuiteSpec,
     ops::Env,
     train::{OptimizerSpec, StageSpec},
@@ -31,6 +31,12 @@ pub struct StudySpec {
     pub seeds: Vec<u64>,
     pub base: BaseSpec,
     pub data: Vec<SourceSpec>,
+    /// Leave out duplicates, within a source and across all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<DedupSpec>,
+    /// Leave out what holds text of the evaluations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decontaminate: Option<DecontaminateSpec>,
     #[serde(default)]
     pub mix: MixSpec,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -57,6 +63,10 @@ pub struct EvalsSpec {
 pub(super) struct ArmSpec {
     pub base: BaseSpec,
     pub data: Vec<SourceSpec>,
+    #[serde(default)]
+    pub dedup: Option<DedupSpec>,
+    #[serde(default)]
+    pub decontaminate: Option<DecontaminateSpec>,
     #[serde(default)]
     pub mix: MixSpec,
     #[serde(default)]
@@ -122,11 +132,11 @@ impl Study {
     /// of the items. Documents are read, but nothing is tokenised yet (see [`Study::prepare`]).
     ///
     /// What the study needs of the hub must be in the cache; `commits` says which commits are meant where that
-    /// is settled, by earlier results.
+    /// is settled, by earlier results. Files whose hashes are in the folder `cache` are not read.
     ///
     /// # Errors
     /// One line with file and line, what is wrong and what to do.
-    pub fn load(path: &Path, reduced: bool, commits: &Commits) -> Result<Self> {
+    pub fn load(path: &Path, reduced: bool, commits: &Commits, cache: &Path) -> Result<Self> {
         let Read {
             spec,
             table,
@@ -143,7 +153,7 @@ impl Study {
             places,
         };
         let arms = arms(&table, &study.spec.axis, &study.places)?;
-        study.add_trials(&arms)?;
+        study.add_trials(&arms, cache)?;
         study.check_decision()?;
         Ok(study)
     }
@@ -179,11 +189,11 @@ impl Study {
         named(&self.spec.name, self.reduced)
     }
 
-    fn add_trials(&mut self, arms: &[Arm]) -> Result<()> {
+    fn add_trials(&mut self, arms: &[Arm], cache: &Path) -> Result<()> {
         let axes = self.spec.axis.clone();
         let mut suites: BTreeMap<String, SuiteSpec> = BTreeMap::new();
         let mut checked = BTreeSet::new();
-        let mut contents = Contents::default();
+        let mut contents = Contents::new(cache);
         let (mut bases, mut trained): (Vec<Trial>, Vec<Trial>) = (Vec::new(), Vec::new());
         for arm in arms {
             let mut said = arm.said(&axes, &self.places)?;
@@ -217,6 +227,8 @@ impl Study {
                 seed: None,
                 base: said.base.clone(),
                 data: Vec::new(),
+                dedup: None,
+                decontaminate: None,
                 mix: MixSpec::default(),
                 stage: Vec::new(),
                 optimizer: None,
@@ -254,6 +266,8 @@ impl Study {
                     seed: Some(seed),
                     base: said.base.clone(),
                     data: said.data.clone(),
+                    dedup: said.dedup.clone(),
+                    decontaminate: said.decontaminate.clone(),
                     mix: said.mix.clone(),
                     stage: said.stage.clone(),
                     optimizer: Some(said.optimizer.clone()),
@@ -307,6 +321,7 @@ pub(super) fn data_error(sources: &[SourceSpec], error: &data::Error) -> String 
             sources.iter().rposition(|s| s.name == *source_name)
         }
         data::Error::Mix(what) => return format!("mix: {what}"),
+        data::Error::Dedup(_) | data::Error::Decontaminate(_) => return error.to_string(),
         _ => None,
     };
     match index {

@@ -225,7 +225,8 @@ fn wrong_weights_are_found_by_their_header() {
 fn preparing_finds_what_only_tokens_can_tell() {
     let folder = Folder::new();
     let cache = folder.path().join("cache");
-    let costs = folder.study(false).unwrap().prepare(&cache).unwrap();
+    let prepared = folder.study(false).unwrap().prepare(&cache, &|_| ());
+    let (costs, _) = prepared.unwrap();
     assert_eq!((costs[0].train_tokens, costs[1].train_tokens), (0, 5120));
     assert!(costs[0].score_flops > 0.0 && costs[1].train_flops > costs[0].score_flops / 100.0);
 
@@ -238,7 +239,7 @@ fn preparing_finds_what_only_tokens_can_tell() {
     let error = folder
         .study(false)
         .unwrap()
-        .prepare(&cache)
+        .prepare(&cache, &|_| ())
         .unwrap_err()
         .to_string();
     assert!(
@@ -251,7 +252,7 @@ fn preparing_finds_what_only_tokens_can_tell() {
     let error = folder
         .study(false)
         .unwrap()
-        .prepare(&cache)
+        .prepare(&cache, &|_| ())
         .unwrap_err()
         .to_string();
     assert!(

@@ -51,6 +51,7 @@ impl Folder {
             &self.path().join("study.toml"),
             reduced,
             &Commits::default(),
+            &self.path().join("cache"),
         )
     }
 

@@ -1,7 +1,7 @@
 //! A trial: one run of a study, said in full.
 use crate::{
     checkpoint::BaseSpec,
-    data::{MixSpec, SourceSpec},
+    data::{MixSpec, SourceSpec, decontaminate::DecontaminateSpec, dedup::DedupSpec},
     evals::SuiteSpec,
     train::{OptimizerSpec, StageSpec, Tokens},
 };
@@ -16,6 +16,10 @@ pub struct TrialSpec {
     pub base: BaseSpec,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<SourceSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<DedupSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decontaminate: Option<DecontaminateSpec>,
     #[serde(skip_serializing_if = "no_mix")]
     pub mix: MixSpec,
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -15,7 +15,7 @@ pub mod linear;
 mod product;
 pub mod rms_norm;
 pub mod rope;
-mod simd;
+pub(crate) mod simd;
 pub mod swiglu;
 #[cfg(test)]
 pub(crate) mod testing;

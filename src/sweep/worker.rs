@@ -18,9 +18,6 @@ use std::{
 /// How often training writes its snapshot.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(15);
 
-/// More epochs than this are worth a warning (Muennighoff et al., arXiv 2305.16264).
-const MANY_EPOCHS: f64 = 4.0;
-
 /// Exit code of a worker whose trial another one is at (EX_TEMPFAIL).
 pub const BUSY: i32 = 75;
 
@@ -197,19 +194,15 @@ fn train(
         .as_ref()
         .ok_or("the trial has no optimizer")?;
     let plan = plan(spec, &model.config, tokenizer, cache)?;
-    for usage in plan.usage() {
+    for (source, usage) in spec.data.iter().zip(plan.usage()) {
         log::info!(
             "{}: {} tokens, {:.2} epochs",
             usage.name,
             usage.tokens,
             usage.epochs
         );
-        if usage.epochs > MANY_EPOCHS {
-            log::warn!(
-                "{} is gone through {:.1} times; above {MANY_EPOCHS} repeated data teaches little",
-                usage.name,
-                usage.epochs
-            );
+        if let Some(warning) = source.repeated(usage.epochs) {
+            log::warn!("{warning}");
         }
     }
     let ropes = ropes(&spec.stage, &model.config).map_err(|(_, e)| e)?;

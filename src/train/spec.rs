@@ -1,7 +1,11 @@
 //! What a study says about training: its stages and its optimizer.
 use super::{Error, Result};
-use crate::{data::MixSpec, model::RopeSpec};
+use crate::{
+    data::{LongSpec, MixSpec},
+    model::RopeSpec,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::collections::BTreeMap;
 
 pub use crate::data::Packing;
 
@@ -67,6 +71,12 @@ pub struct StageSpec {
     /// The stage's own mix; the study's where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mix: Option<MixSpec>,
+    /// The mix at the stage's end: shares go in a straight line from `mix` to it. They stay where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix_to: Option<MixSpec>,
+    /// By source, how much of it comes from long documents; as much as there is of them where it is not given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub long: BTreeMap<String, LongSpec>,
     /// The stage's own learning rate; the optimizer's where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
@@ -76,6 +86,9 @@ pub struct StageSpec {
     /// Whether tokens see their own document alone.
     #[serde(default = "yes")]
     pub document_mask: bool,
+    /// Whether each document's positions begin at 0; they count from the sequence's begin otherwise.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub restart_positions: bool,
     /// Sequences of one pass; a step with more accumulates gradients. All of them where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
@@ -86,6 +99,10 @@ pub struct StageSpec {
 
 fn yes() -> bool {
     true
+}
+
+fn is_false(said: &bool) -> bool {
+    !said
 }
 
 impl StageSpec {
