@@ -235,7 +235,10 @@ fn failed(path: &Path, e: io::Error) -> Error {
 }
 
 #[cfg(test)]
-#[path = "planted_tests.rs"]
+mod datatrove_tests;
+#[cfg(test)]
+mod material_tests;
+#[cfg(test)]
 mod planted_tests;
 #[cfg(test)]
 mod tests;
