@@ -2,7 +2,8 @@
 use std::collections::BTreeSet;
 
 /// Best-fit decreasing: the longest first, each into the fullest bin that has room for it. `lengths` are at
-/// least 1 and at most `capacity`. Bins hold indices in ascending order, and come in the order of their first.
+/// least 1 and at most `capacity`. Bins hold indices in ascending order, and come in the order of their last: so, when
+/// only some of the first are used, what is left begins late, and is whole where it can be.
 pub(super) fn best_fit(lengths: &[u64], capacity: u64) -> Vec<Vec<u32>> {
     let mut longest_first: Vec<u32> = (0..lengths.len() as u32).collect();
     longest_first.sort_by_key(|&i| std::cmp::Reverse(lengths[i as usize]));
@@ -25,7 +26,7 @@ pub(super) fn best_fit(lengths: &[u64], capacity: u64) -> Vec<Vec<u32>> {
         }
     }
     bins.iter_mut().for_each(|bin| bin.sort_unstable());
-    bins.sort_unstable_by_key(|bin| bin[0]);
+    bins.sort_unstable_by_key(|bin| bin[bin.len() - 1]);
     bins
 }
 
@@ -37,7 +38,7 @@ mod tests {
     fn each_goes_into_the_fullest_bin_that_has_room() {
         // 6 | 5 | 4 goes to 6 (room 4), 4 to 5 (room 5), 1 to that (room 1), 3 to a new one, 2 to that.
         let bins = best_fit(&[3, 6, 4, 1, 5, 4, 2], 10);
-        assert_eq!(bins, [vec![0, 6], vec![1, 2], vec![3, 4, 5]]);
+        assert_eq!(bins, [vec![1, 2], vec![3, 4, 5], vec![0, 6]]);
     }
 
     /// Against the definition, bin by bin.
@@ -59,7 +60,7 @@ mod tests {
         }
         let mut plain: Vec<Vec<u32>> = plain.into_iter().map(|(_, bin)| bin).collect();
         plain.iter_mut().for_each(|bin| bin.sort_unstable());
-        plain.sort();
+        plain.sort_unstable_by_key(|bin| bin[bin.len() - 1]);
         assert_eq!(best_fit(&lengths, 100), plain);
     }
 }

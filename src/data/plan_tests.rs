@@ -228,7 +228,7 @@ fn best_fit_cuts_no_document_that_fits_and_pads_little() {
     let all = seen.padding + seen.spans.tokens;
     assert_eq!(all, steps * 4 * 256);
     assert!(
-        seen.padding * 200 < all,
+        seen.padding * 50 < all,
         "{} of {all} are padding",
         seen.padding
     );
@@ -381,7 +381,7 @@ fn what_was_due_comes_once_whatever_the_stages_make_of_it() {
 #[test]
 fn packing_by_documents_takes_none_that_was_seen() {
     let folder = tempfile::tempdir().unwrap();
-    let lengths: Vec<usize> = (0..100).map(|i| i * i * 7919 % 91 + 2).collect();
+    let lengths: Vec<usize> = (0..200).map(|i| i * i * 7919 % 91 + 2).collect();
     for before in [Packing::Concat, Packing::BestFit] {
         let stages = vec![
             packed(before, stage(64, 1, 30, "s0 = 1")),
