@@ -29,7 +29,7 @@ mod windows;
 
 pub use cache::ScoreCache;
 pub use record::{Place, Protocol, Record, RecordLog, Sample};
-pub use scores::{ScoreRow, scores};
+pub use scores::{ScoreRow, scores, weight};
 pub use spec::SuiteSpec;
 pub use suite::{Progress, Suite};
 pub use task::{Estimate, Kind, Subject, Task};
