@@ -14,10 +14,12 @@ pub const POWER: f64 = 0.8;
 /// A mean over seeds and items, with what is known of its error. Seeds and clusters are both random: the error speaks
 /// of other seeds and other items of the same kind.
 ///
-/// Intervals are `mean ± q · standard error` with the jackknife's standard error ([`Layout::moments_of`]) and Cochran and
-/// Cox's (1950) q: the quantiles of the seeds and of the clusters, weighted by the variance that each adds. That of the seeds
-/// is Student's. That of the clusters is over resamplings of them (studentised bootstrap); where that cannot be had, since
-/// items are right or wrong or clusters are few, it is Student's, too.
+/// Intervals are `mean ± q · standard error` with the jackknife's standard error ([`Layout::moments_of`]). The quantile of
+/// the clusters is over resamplings of them (studentised bootstrap); where that cannot be had, since items are right or
+/// wrong or clusters are few, it is Student's. That of the seeds is Student's. Both together are weighted by the variance
+/// that each adds, halfway between Cochran and Cox (1950), who take the mean of the quantiles, and Welch and Satterthwaite,
+/// who take that of the degrees of freedom: with three seeds the first cover too much and the second too little
+/// (`results/statistics.md`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
     pub mean: f64,
@@ -120,10 +122,16 @@ impl Estimate {
             None => student_quantile(alpha, self.clusters_df),
         };
         let all = self.of_seeds + of_clusters;
-        if all == 0.0 || self.of_seeds == 0.0 {
+        if self.of_seeds == 0.0 {
             return clusters;
         }
-        (student_quantile(alpha, self.seeds_df()) * self.of_seeds + clusters * of_clusters) / all
+        let (seeds, rest) = (self.of_seeds / all, of_clusters / all);
+        let cochran = seeds * student_quantile(alpha, self.seeds_df()) + rest * clusters;
+        let df = 1.0 / (seeds * seeds / self.seeds_df() + rest * rest / self.clusters_df);
+        // By as much as the clusters' quantile is not Student's.
+        let resampled = clusters / student_quantile(alpha, self.clusters_df);
+        let welch = student_quantile(alpha, df) * (seeds + rest * resampled);
+        0.5 * (cochran + welch)
     }
 
     /// The interval of level `1 − alpha`; nothing where no item and no seed differs from another, since their spread

@@ -449,22 +449,24 @@ fn full_size_decisions() {
     );
     println!("|---|---:|---:|---|---:|---:|---:|---:|---:|---:|");
     let kinds = [Kind::Share(0.4), Kind::Heavy, Kind::Skewed];
-    let two = |kinds: &[Kind], clusters: &[usize], deviation: f64| {
-        designs(kinds, clusters, &[deviation])
-            .into_iter()
+    let of = |kinds: &[Kind], clusters: &[usize], seeds: usize, deviation: f64| {
+        let all = designs(kinds, clusters, &[deviation]).into_iter();
+        all.filter(move |d| d.seeds == seeds)
             .map(|d| (d, 2))
             .collect::<Vec<_>>()
     };
-    let mut all = two(&kinds, &[30, 10, 100], 0.1);
+    let mut all = of(&kinds, &[30, 10, 100], 3, 0.1);
+    all.extend(of(&kinds, &[30], 5, 0.1));
     for arms in [4, 8] {
-        let three = designs(&kinds, &[30], &[0.1])
-            .into_iter()
-            .filter(|d| d.seeds == 3);
-        all.extend(three.map(|d| (d, arms)));
+        all.extend(
+            of(&kinds, &[30], 3, 0.1)
+                .into_iter()
+                .map(|(d, _)| (d, arms)),
+        );
     }
-    all.extend(two(&kinds, &[30], 0.0));
+    all.extend(of(&kinds, &[30], 3, 0.0));
     // A share cannot be better by more than is wanting of 1.
-    all.extend(two(&kinds[1..], &[30], 0.5));
+    all.extend(of(&kinds[1..], &[30], 3, 0.5));
     for (design, arms) in &all {
         let found = studies(design, *arms, REPETITIONS);
         let [equal, own, fresh] =

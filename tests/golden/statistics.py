@@ -80,7 +80,9 @@ def moments(rows, copies):
 names = [f"{c:02}" for c in range(12)]
 whole = moments(rows, names)
 a, b = whole["of_seeds"], whole["of_clusters"]
-t = (stats.t.isf(0.025, 2) * a + stats.t.isf(0.025, whole["clusters_df"]) * b) / (a + b)
+cochran = (stats.t.isf(0.025, 2) * a + stats.t.isf(0.025, whole["clusters_df"]) * b) / (a + b)
+welch = stats.t.isf(0.025, (a + b) ** 2 / (a ** 2 / 2 + b ** 2 / whole["clusters_df"]))
+t = (cochran + welch) / 2
 crossed = dict(rows=rows, **whole, low=whole["mean"] - t * np.sqrt(a + b), high=whole["mean"] + t * np.sqrt(a + b))
 
 # The studentised bootstrap on one stratum (so that every resampling has it), with the same indices.
