@@ -82,7 +82,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn lines(file: &Path) -> impl Iterator<Item = std::result::Result<Document, DataError>> + Send + use<> {
+fn lines(
+    file: &Path,
+) -> impl Iterator<Item = std::result::Result<Document, DataError>> + Send + use<> {
     let wrong = {
         let path = file.display().to_string();
         move |what: String| DataError::File {

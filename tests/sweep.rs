@@ -172,7 +172,7 @@ fn a_sweep_leaves_its_tables_figure_and_decision() {
     assert_eq!(rows("summary.csv"), 3 * (7 + 6));
     let decision: toml::Table = file("decision.toml").parse().unwrap();
     assert_eq!(decision["why"].as_str(), Some(printed_why.trim_end()));
-    assert_eq!(decision["status"].as_str(), Some("tied"));
+    assert_eq!(decision["status"].as_str(), Some("no_decision"));
     for text in ["rope=plain", "rope=yarn-4", "\n192\n", "\n256\n"] {
         assert!(file("figure.svg").contains(text), "{text}");
     }

@@ -1,5 +1,6 @@
 //! The commands: one file a subcommand.
 mod checkpoint;
+mod compare;
 mod data_tables;
 mod eval;
 mod export;
@@ -42,6 +43,8 @@ pub enum Command {
     Fetch(fetch::Arguments),
     /// Score a checkpoint on a suite.
     Eval(eval::Arguments),
+    /// Compare arms on the items that they share: paired differences with intervals, p and power.
+    Compare(compare::Arguments),
     /// Show where a study's trials stand.
     Status(status::Arguments),
     /// Write a trial or a checkpoint as a folder that transformers, vLLM and llama.cpp load.
@@ -79,6 +82,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Trial(arguments) => trial::run(&arguments),
         Command::Fetch(arguments) => fetch::run(&arguments, cli.quiet),
         Command::Eval(arguments) => eval::run(&arguments, cli.quiet),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments, cli.quiet),

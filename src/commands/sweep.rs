@@ -4,8 +4,8 @@ use crate::{
     checkpoint::hub::Commits,
     experiment::{Cost, DataManifest, Speed, Study, StudySpec, Trial, repositories},
     report,
-    sweep::{self, Ended, Launch, ResultsFolder, State, TrialFolder, launch},
-    verdict::{Decision, Tables, decide},
+    sweep::{self, Collected, Ended, Launch, ResultsFolder, State, TrialFolder, launch},
+    verdict::{Decision, SummaryRow, decide, summarise},
 };
 use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
@@ -71,6 +71,7 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
             out.display()
         );
     }
+    let mut publication = Publication::default();
     let ended = launch(
         &Launch {
             study: &arguments.study,
@@ -81,10 +82,11 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
             retry_failed: arguments.retry_failed,
             quiet,
         },
-        || publish(&out, &study).map(|_| ()),
+        || publication.publish(&out, &study).map(|_| ()),
     )?;
-    let (tables, decision) = publish(&out, &study)?;
-    print!("{}", report::table(&tables, decision.as_ref()));
+    let decision = publication.publish(&out, &study)?;
+    let (tables, summary) = (publication.collected.tables(), &publication.summary);
+    print!("{}", report::table(tables, summary, decision.as_ref()));
     if ended == Ended::Interrupted {
         eprintln!("interrupted; the same command goes on from here");
         return Ok(super::INTERRUPTED);
@@ -127,19 +129,29 @@ impl Asked<'_> {
     }
 }
 
-/// Builds the tables from what is published, decides, and writes both.
-fn publish(out: &Path, study: &Study) -> Result<(Tables, Option<Decision>)> {
-    let tables = sweep::tables(out, study)?;
-    let decision = match &study.spec.decision {
-        Some(spec) => Some(decide(&study.name(), spec, &tables)?),
-        None => None,
-    };
-    let title = match study.reduced {
-        true => format!("{} (reduced)", study.spec.name),
-        false => study.spec.name.clone(),
-    };
-    report::write(out, &title, &tables, decision.as_ref())?;
-    Ok((tables, decision))
+/// What was published so far.
+#[derive(Default)]
+struct Publication {
+    collected: Collected,
+    summary: Vec<SummaryRow>,
+}
+
+impl Publication {
+    /// Builds the tables from what is published, decides, and writes both.
+    fn publish(&mut self, out: &Path, study: &Study) -> Result<Option<Decision>> {
+        let tables = self.collected.update(out, study)?;
+        self.summary = summarise(tables, &self.summary);
+        let decision = match &study.spec.decision {
+            Some(spec) => Some(decide(&study.name(), spec, tables)?),
+            None => None,
+        };
+        let title = match study.reduced {
+            true => format!("{} (reduced)", study.spec.name),
+            false => study.spec.name.clone(),
+        };
+        report::write(out, &title, tables, &self.summary, decision.as_ref())?;
+        Ok(decision)
+    }
 }
 
 /// Prepares the study and returns the chosen trials with what they cost, and how their data came about.

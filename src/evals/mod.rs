@@ -35,7 +35,7 @@ mod words;
 
 pub use cache::ScoreCache;
 pub use record::{Place, Protocol, Record, RecordLog, Sample};
-pub use scores::{ScoreRow, scores};
+pub use scores::{ScoreRow, scores, weight};
 pub use spec::SuiteSpec;
 pub use suite::{Progress, Suite};
 pub use task::{Estimate, Kind, Subject, Task};

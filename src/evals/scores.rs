@@ -167,7 +167,8 @@ pub(super) fn bits_per_byte(nats: f64, bytes: usize) -> f64 {
     nats / std::f64::consts::LN_2 / bytes as f64
 }
 
-fn weight(record: &Record, metric: &str) -> f64 {
+/// What an item weighs in the mean of a metric.
+pub fn weight(record: &Record, metric: &str) -> f64 {
     match metric {
         "nats_per_token" => record.weight,
         "bits_per_byte" => record.metrics.get("bytes").copied().unwrap_or(0.0),

@@ -23,7 +23,7 @@ const LEGEND_ROW: i32 = 26;
 /// A point of a line: length, mean and interval.
 type Point = (f64, f64, Option<(f64, f64)>);
 
-/// The passkey score over length as SVG, with 95 % intervals over seeds; nothing where no passkey was
+/// The passkey score over length as SVG, with 95 % intervals; nothing where no passkey was
 /// scored.
 pub(super) fn draw(title: &str, summary: &[SummaryRow]) -> Option<Result<String, String>> {
     let task = summary
@@ -97,7 +97,7 @@ fn render(
             .light_line_style(TRANSPARENT)
             .x_labels(ticks)
             .x_desc("prompt length (tokens)")
-            .y_desc(format!("{task}: share found, 95 % interval over seeds"))
+            .y_desc(format!("{task}: share found, 95 % interval"))
             .x_label_formatter(&|x| format!("{x:.0}"))
             .axis_desc_style(("sans-serif", 15))
             .label_style(("sans-serif", 13))

@@ -6,7 +6,7 @@ mod terminal;
 pub use card::{Card, card};
 pub use terminal::{scores, table};
 
-use crate::verdict::{Decision, Tables, summarise};
+use crate::verdict::{Decision, SummaryRow, Tables};
 use serde::Serialize;
 use std::{
     io::Write,
@@ -37,12 +37,12 @@ pub fn write(
     folder: &Path,
     title: &str,
     tables: &Tables,
+    summary: &[SummaryRow],
     decision: Option<&Decision>,
 ) -> Result<()> {
-    let summary = summarise(tables);
     csv(&folder.join("trials.csv"), &tables.trials)?;
     write_scores(folder, tables)?;
-    csv(&folder.join("summary.csv"), &summary)?;
+    csv(&folder.join("summary.csv"), summary)?;
     let path = folder.join("decision.toml");
     if let Some(decision) = decision {
         let text = toml::to_string(decision).map_err(|e| Error::Format {
@@ -55,7 +55,7 @@ pub fn write(
         std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
     }
     let path = folder.join("figure.svg");
-    match figure::draw(title, &summary) {
+    match figure::draw(title, summary) {
         Some(Ok(svg)) => replace(&path, svg.as_bytes()),
         Some(Err(what)) => Err(Error::Format { path, what }),
         None => Ok(()),

@@ -1,12 +1,11 @@
 //! The table on the terminal.
-use crate::verdict::{Decision, Tables, higher_is_better, summarise};
+use crate::verdict::{Better, Decision, SummaryRow, Tables};
 use comfy_table::{CellAlignment, Table, presets};
 
 /// Arms with their scores (means over seeds; passkeys by length), and the decision in plain words.
-pub fn table(tables: &Tables, decision: Option<&Decision>) -> String {
-    let summary = summarise(tables);
+pub fn table(tables: &Tables, summary: &[SummaryRow], decision: Option<&Decision>) -> String {
     let mut columns: Vec<(String, Option<u64>, String)> = Vec::new();
-    for row in &summary {
+    for row in summary {
         let by_length = row.protocol == "passkey" && row.length.is_some();
         let loss = match row.protocol.as_str() {
             "sliding" | "rolling" | "next_line" | "choice" | "programs" => true,
@@ -26,10 +25,10 @@ pub fn table(tables: &Tables, decision: Option<&Decision>) -> String {
     let mut out = Table::new();
     out.load_style(presets::NOTHING);
     let title = |(task, length, metric): &(String, Option<u64>, String)| {
-        let arrow = if higher_is_better(metric) {
-            "↑"
-        } else {
-            "↓"
+        let arrow = match Better::of(metric) {
+            Some(Better::Higher) => "↑",
+            Some(Better::Lower) => "↓",
+            None => "",
         };
         let metric = match metric.as_str() {
             "exact_match" => "exact",

@@ -1,5 +1,5 @@
 use super::*;
-use crate::verdict::{ScoreRow, TrialRow};
+use crate::verdict::{ScoreRow, TrialRow, summarise};
 
 fn tables() -> Tables {
     let mut tables = Tables::default();
@@ -36,6 +36,8 @@ fn tables() -> Tables {
                 metric: metric.into(),
                 value,
                 standard_error: Some(0.01),
+                low: None,
+                high: None,
                 n: 40,
                 rope: "abc".into(),
                 reduced: false,
@@ -50,7 +52,7 @@ fn tables() -> Tables {
 
 #[test]
 fn the_terminal_shows_arms_by_lengths() {
-    insta::assert_snapshot!(table(&tables(), None), @r"
+    insta::assert_snapshot!(table(&tables(), &summarise(&tables(), &[]), None), @r"
     arm          done  passkey  passkey  short_loss
                          512 ↑   2048 ↑      nats ↓
     base          1/1    0.950    0.000       2.500
@@ -63,9 +65,10 @@ fn the_terminal_shows_arms_by_lengths() {
 fn files_are_whole_and_the_same_each_time() {
     let folder = tempfile::tempdir().unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
-    write(folder.path(), "a study", &tables(), None).unwrap();
+    let summary = summarise(&tables(), &[]);
+    write(folder.path(), "a study", &tables(), &summary, None).unwrap();
     let (scores, figure) = (read("scores.csv"), read("figure.svg"));
-    write(folder.path(), "a study", &tables(), None).unwrap();
+    write(folder.path(), "a study", &tables(), &summary, None).unwrap();
     assert_eq!(
         (read("scores.csv"), read("figure.svg")),
         (scores.clone(), figure.clone())
@@ -74,5 +77,5 @@ fn files_are_whole_and_the_same_each_time() {
     assert!(read("summary.csv").contains("rope=plain,passkey,passkey,2048,,exact_match,0.2,"));
     assert!(figure.contains("rope=yarn-4") && figure.contains("prompt length"));
     assert!(!folder.path().join("decision.toml").exists());
-    assert!(write(&folder.path().join("none"), "", &tables(), None).is_err());
+    assert!(write(&folder.path().join("none"), "", &tables(), &summary, None).is_err());
 }

@@ -29,7 +29,7 @@ pub use folder::{Failure, Published, State, TrialFolder};
 pub use launcher::{Ended, Launch, launch};
 pub use manifest::{Manifest, ManifestTrial, ResultsFolder, commits, commits_of_trials};
 pub use progress::{Phase, Update};
-pub use tables::{add_scores, tables};
+pub use tables::{Collected, add_scores, items};
 pub use worker::{BUSY, Outcome, run};
 
 use std::path::{Path, PathBuf};

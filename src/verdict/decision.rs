@@ -1,34 +1,30 @@
-//! Gates first, then one score.
+//! Gates first, then one score, then the cost.
 use super::{
-    Error, Estimate, Result, Selector, Tables, holm, paired_difference, statistics::Difference,
+    Better, Comparison, Error, Gate, GateSpec, Pairing, Result, Selector, Tables,
+    comparison::compare_all,
+    gate::{BASE, difference, mean, stand},
+    why::why,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
-/// Arm name of the base's rows.
-const BASE: &str = "base";
+/// Arms whose tokens differ by less than this share cost the same: stages end on whole steps.
+const SAME_COST: f64 = 0.01;
 
 /// The `[decision]` table of a study.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecisionSpec {
-    /// What an arm must not worsen.
+    /// What an arm must not worsen, or must reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateSpec>,
-    /// The score that decides, such as "passkey.2048.exact_match"; better is known from its metric.
+    /// The score that decides, such as "passkey.2048.exact_match".
     pub best: String,
-    /// The arm against which the best one is compared; the base where it is not given.
+    /// Which way it is better, where the program does not know its metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub better: Option<Better>,
+    /// The arm that a recipe must be shown to beat; the base where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
-}
-
-/// A gate: the score may be worse than the base's by this much and no more.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GateSpec {
-    pub score: String,
-    /// In the score's own unit.
-    pub may_worsen: f64,
 }
 
 impl DecisionSpec {
@@ -36,25 +32,23 @@ impl DecisionSpec {
     /// scores that every trial will have.
     ///
     /// # Errors
-    /// When a score is none of them, a margin is negative, or the baseline is no arm.
+    /// When a score is none of them or its direction is not known, a gate asks nothing or what cannot be, or the
+    /// baseline is no arm.
     pub fn check(&self, arms: &[&str], scores: &[String]) -> Result<()> {
-        let gates = self.gates.iter().map(|gate| &gate.score);
-        for name in gates.chain([&self.best]) {
-            let name = Selector::parse(name)?.to_string();
+        let gates = self.gates.iter().map(|gate| (&gate.score, gate.better));
+        for (name, better) in gates.chain([(&self.best, self.better)]) {
+            let selector = Selector::parse(name)?;
+            let name = selector.to_string();
             if !scores.contains(&name) {
                 return Err(Error::Decision(format!(
                     "no score is named {name}; there are {}",
                     scores.join(", ")
                 )));
             }
+            selector.better(better)?;
         }
         for gate in &self.gates {
-            if !(gate.may_worsen.is_finite() && gate.may_worsen >= 0.0) {
-                return Err(Error::Decision(format!(
-                    "gate {}: may_worsen = {} must be 0 or more",
-                    gate.score, gate.may_worsen
-                )));
-            }
+            gate.limit()?;
         }
         match &self.baseline {
             Some(name) if name != BASE && !arms.contains(&name.as_str()) => Err(Error::Decision(
@@ -69,48 +63,14 @@ impl DecisionSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// The recipe is better than every other arm that passes the gates.
+    /// The recipe passes the gates, is shown to be better than the baseline, and is shown to be better than every other
+    /// arm of which that is true, or is the cheapest of those that it cannot be told from.
     Decided,
-    /// The recipe has the best mean; the study cannot tell it from the arms in `ties`.
+    /// Several arms pass, are better than the baseline, cannot be told from each other and cost the same. The recipe is
+    /// the one with the best mean, which is no evidence for it.
     Tied,
-    /// Trials have not run, no arm passes the gates, the best arm is worse than the baseline, or nothing
-    /// can be compared.
+    /// Trials have not run, no arm is shown to pass the gates, or none is shown to be better than the baseline.
     NoDecision,
-}
-
-/// How an arm stands at a gate.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Gate {
-    pub arm: String,
-    pub score: String,
-    /// By how much it is worse than the base.
-    pub worse_by: f64,
-    pub low: Option<f64>,
-    pub high: Option<f64>,
-    pub may_worsen: f64,
-    /// The mean is within the margin.
-    pub passed: bool,
-    /// The whole interval is on the same side of the margin.
-    pub certain: bool,
-}
-
-/// The difference of the recipe and another arm in the deciding score: positive where the recipe is better.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Comparison {
-    pub arm: String,
-    pub better_by: f64,
-    /// The 95 % interval; nothing where all items agree.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub low: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub high: Option<f64>,
-    /// Corrected for the number of comparisons (Holm).
-    pub p: f64,
-    /// The smallest difference that this study finds with 80 % power.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detectable: Option<f64>,
-    pub seeds: usize,
-    pub clusters: usize,
 }
 
 /// What the study says, and why: `decision.toml`.
@@ -126,10 +86,12 @@ pub struct Decision {
     pub axes: String,
     pub score: String,
     pub baseline: String,
+    /// Arms that are better than the baseline, too, and cannot be told from the one with the best mean.
     pub ties: Vec<String>,
     /// In plain words.
     pub why: String,
     pub gates: Vec<Gate>,
+    /// First of every passing arm with the baseline, then of the best of them with the others.
     pub comparisons: Vec<Comparison>,
 }
 
@@ -140,24 +102,11 @@ pub struct Decision {
 pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decision> {
     let best = Selector::parse(&spec.best)?;
     best.check(&tables.scores)?;
-    let reduced = tables.trials.iter().any(|t| t.reduced);
-    let arms: Vec<&str> = tables
-        .arms()
-        .into_iter()
-        .filter(|arm| *arm != BASE && mean(tables, &best, arm).is_some())
-        .collect();
-    let mut gates = Vec::new();
-    for gate in &spec.gates {
-        let selector = Selector::parse(&gate.score)?;
-        selector.check(&tables.scores)?;
-        for arm in &arms {
-            gates.extend(stand(tables, &selector, arm, gate.may_worsen));
-        }
-    }
+    let sign = best.better(spec.better)?.sign();
     let baseline = spec.baseline.clone().unwrap_or_else(|| BASE.into());
     let mut decision = Decision {
         study: study.into(),
-        reduced,
+        reduced: tables.trials.iter().any(|t| t.reduced),
         status: Status::NoDecision,
         recipe: None,
         axes: String::new(),
@@ -165,77 +114,80 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
         baseline: baseline.clone(),
         ties: Vec::new(),
         why: String::new(),
-        gates,
+        gates: Vec::new(),
         comparisons: Vec::new(),
     };
     if let Some(why) = too_early(spec, tables) {
         decision.why = why;
         return Ok(decision);
     }
-    let sign = if best.higher_is_better() { 1.0 } else { -1.0 };
-    let goodness = |arm: &str| sign * mean(tables, &best, arm).unwrap_or(f64::NEG_INFINITY);
-    let mut passing: Vec<&str> = arms
+    let arms: Vec<&str> = tables
+        .arms()
+        .into_iter()
+        .filter(|arm| *arm != BASE && mean(tables, &best, arm).is_some())
+        .collect();
+    for gate in &spec.gates {
+        let selector = Selector::parse(&gate.score)?;
+        selector.check(&tables.scores)?;
+        for arm in &arms {
+            decision.gates.extend(stand(tables, gate, &selector, arm)?);
+        }
+    }
+    let passing: Vec<&str> = arms
         .iter()
         .copied()
         .filter(|arm| decision.gates.iter().all(|g| g.arm != *arm || g.passed))
         .collect();
-    // A stable sort: of equal arms the study's first is taken.
-    passing.sort_by(|a, b| goodness(b).total_cmp(&goodness(a)));
-    if let Some(&recipe) = passing.first() {
-        let mut others: Vec<&str> = passing[1..].to_vec();
-        let known = |arm: &str| arm != recipe && mean(tables, &best, arm).is_some();
-        if known(&baseline) && !others.contains(&baseline.as_str()) {
-            others.push(&baseline);
-        }
-        let found: Vec<(&str, Estimate)> = others
-            .iter()
-            .filter_map(|arm| Some((*arm, difference(tables, &best, recipe, arm)?)))
-            .collect();
-        let p = holm(&found.iter().map(|(_, e)| e.p()).collect::<Vec<_>>());
-        for ((arm, estimate), p) in found.iter().zip(p) {
-            let interval = estimate.interval();
-            let interval = interval.map(|(low, high)| match sign > 0.0 {
-                true => (low, high),
-                false => (-high, -low),
-            });
-            decision.comparisons.push(Comparison {
-                arm: (*arm).into(),
-                better_by: sign * estimate.mean,
-                low: interval.map(|i| i.0),
-                high: interval.map(|i| i.1),
-                p,
-                detectable: estimate.detectable(),
-                seeds: estimate.seeds,
-                clusters: estimate.clusters,
-            });
-        }
-        let beaten = |arm: &str| {
+    let rivals = passing.iter().copied().filter(|arm| *arm != baseline);
+    decision.comparisons = compare(
+        tables,
+        &best,
+        sign,
+        rivals.map(|arm| (arm, baseline.as_str())),
+    );
+    let goodness = |arm: &str| sign * mean(tables, &best, arm).unwrap_or(f64::NEG_INFINITY);
+    let mut proven: Vec<&str> = passing
+        .iter()
+        .copied()
+        .filter(|arm| {
             decision
                 .comparisons
                 .iter()
-                .any(|c| c.arm == arm && c.p < 0.05 && c.better_by > 0.0)
-        };
-        decision.ties = passing[1..]
+                .any(|c| c.arm == *arm && c.is_better())
+        })
+        .collect();
+    // A stable sort: of equal arms the study's first is taken.
+    proven.sort_by(|a, b| goodness(b).total_cmp(&goodness(a)));
+    if let Some((&first, others)) = proven.split_first() {
+        let found = compare(
+            tables,
+            &best,
+            sign,
+            others.iter().map(|other| (first, *other)),
+        );
+        let beaten = |arm: &str| found.iter().any(|c| c.than == arm && c.is_better());
+        decision.ties = others
             .iter()
-            .filter(|a| !beaten(a))
-            .map(|a| (*a).to_string())
+            .filter(|arm| !beaten(arm))
+            .map(|arm| (*arm).to_string())
             .collect();
-        let beaten_by_baseline = decision
-            .comparisons
-            .iter()
-            .any(|c| c.arm == baseline && c.p < 0.05 && c.better_by < 0.0);
-        decision.status = if decision.comparisons.is_empty() || beaten_by_baseline {
-            Status::NoDecision
-        } else if decision.ties.is_empty() {
+        decision.comparisons.extend(found);
+        let equals: Vec<&str> = [first]
+            .into_iter()
+            .chain(decision.ties.iter().map(String::as_str))
+            .collect();
+        let cheap = cheapest(tables, &equals);
+        decision.status = if cheap.len() == 1 {
             Status::Decided
         } else {
             Status::Tied
         };
-        decision.recipe = Some(recipe.into());
+        let recipe = cheap.first().copied().unwrap_or(first).to_string();
         let trial = tables.trials.iter().find(|t| t.arm == recipe);
         decision.axes = trial.map_or(String::new(), |t| t.axes.clone());
+        decision.recipe = Some(recipe);
     }
-    decision.why = why(&decision, tables, &best, arms.len());
+    decision.why = why(&decision, tables, arms.len(), passing.len());
     Ok(decision)
 }
 
@@ -250,183 +202,37 @@ fn too_early(spec: &DecisionSpec, tables: &Tables) -> Option<String> {
         ));
     }
     let base = tables.scores.iter().any(|row| row.arm == BASE);
-    (!spec.gates.is_empty() && !base && all > 0)
+    let margins = spec.gates.iter().any(|gate| gate.may_worsen.is_some());
+    (margins && !base && all > 0)
         .then(|| "No decision: the base has no score, so that no gate can be held.".to_string())
 }
 
-/// An arm's mean over its seeds.
-fn mean(tables: &Tables, selector: &Selector, arm: &str) -> Option<f64> {
-    let values: Vec<f64> = tables
-        .scores
-        .iter()
-        .filter(|row| row.arm == arm && selector.selects(row))
-        .map(|row| row.value)
+/// Comparisons of these pairs of arms, as far as they can be paired, corrected together.
+fn compare<'a>(
+    tables: &Tables,
+    score: &Selector,
+    sign: f64,
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Vec<Comparison> {
+    let found: Vec<(&str, &str, Pairing)> = pairs
+        .filter_map(|(a, b)| Some((a, b, difference(tables, score, a, b).ok()?)))
         .collect();
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    compare_all(&found, sign)
 }
 
-/// The difference `a − b` on the items that both have; the base, which has no seed, stands beside every
-/// seed of the other.
-fn difference(tables: &Tables, selector: &Selector, a: &str, b: &str) -> Option<Estimate> {
-    let of = |arm: &str| -> BTreeMap<(Option<u64>, &str), &super::ItemRow> {
-        let rows = tables
-            .items
-            .iter()
-            .filter(|row| row.arm == arm && selector.covers(row));
-        rows.map(|row| ((row.seed, row.item.as_str()), row))
-            .collect()
-    };
-    let (left, right) = (of(a), of(b));
-    let differences: Vec<Difference> = left
-        .iter()
-        .filter_map(|((seed, item), row)| {
-            let other = right
-                .get(&(*seed, *item))
-                .or_else(|| right.get(&(None, *item)))?;
-            Some(Difference {
-                seed: seed.unwrap_or(0),
-                item,
-                cluster: &row.cluster,
-                value: row.value - other.value,
-                weight: row.weight,
-            })
-        })
-        .collect();
-    paired_difference(&differences)
+/// Tokens that a trial of the arm trains on: the tables have no other cost.
+pub(super) fn tokens(tables: &Tables, arm: &str) -> u64 {
+    let of_arm = tables.trials.iter().filter(|t| t.arm == arm);
+    of_arm.map(|t| t.tokens).max().unwrap_or_default()
 }
 
-fn stand(tables: &Tables, selector: &Selector, arm: &str, may_worsen: f64) -> Option<Gate> {
-    let sign = if selector.higher_is_better() {
-        -1.0
-    } else {
-        1.0
-    };
-    let worse_by = sign * (mean(tables, selector, arm)? - mean(tables, selector, BASE)?);
-    let interval = difference(tables, selector, arm, BASE).and_then(|e| e.interval());
-    let interval = interval.map(|(low, high)| match sign > 0.0 {
-        true => (low, high),
-        false => (-high, -low),
-    });
-    let passed = worse_by <= may_worsen;
-    Some(Gate {
-        arm: arm.into(),
-        score: selector.to_string(),
-        worse_by,
-        low: interval.map(|i| i.0),
-        high: interval.map(|i| i.1),
-        may_worsen,
-        passed,
-        certain: interval.is_some_and(|(low, high)| match passed {
-            true => high <= may_worsen,
-            false => low > may_worsen,
-        }),
-    })
-}
-
-fn why(decision: &Decision, tables: &Tables, best: &Selector, arms: usize) -> String {
-    let value =
-        |arm: &str| mean(tables, best, arm).map_or("no score".into(), |m| format!("{m:.3}"));
-    let failed = tables
-        .trials
+/// Those of the arms that cost least, in their order.
+fn cheapest<'a>(tables: &Tables, arms: &[&'a str]) -> Vec<&'a str> {
+    let least = arms
         .iter()
-        .filter(|t| t.status == "failed")
-        .count();
-    let mut said = String::new();
-    if decision.reduced {
-        said.push_str("This is a reduced run, which decides nothing in earnest. ");
-    }
-    if failed > 0 {
-        said.push_str(&format!("{failed} trials failed and are not counted. "));
-    }
-    let Some(recipe) = &decision.recipe else {
-        said.push_str(match arms {
-            0 => "No decision: no trained arm has a score.",
-            _ => "No decision: no arm passes the gates.",
-        });
-        return said;
-    };
-    said.push_str(&gates_said(decision, arms));
-    said.push_str(&format!("{recipe} has the best {best}, {}", value(recipe)));
-    for c in &decision.comparisons {
-        let interval = match (c.low, c.high) {
-            (Some(low), Some(high)) => format!("95 % {low:.3} to {high:.3}"),
-            _ => "no interval, since all items agree".into(),
-        };
-        said.push_str(&format!(
-            "; {} by {:.3} ({interval}, corrected p {:.3}, over {} seeds and {} clusters of items) than {} \
-             with {}",
-            if c.better_by >= 0.0 { "better" } else { "worse" },
-            c.better_by.abs(),
-            c.p,
-            c.seeds,
-            c.clusters,
-            c.arm,
-            value(&c.arm),
-        ));
-    }
-    said.push_str(". ");
-    let compared = |arm: &&String| decision.comparisons.iter().find(|c| c.arm == **arm);
-    let (alike, unknown): (Vec<&String>, Vec<&String>) = decision
-        .ties
-        .iter()
-        .partition(|arm| compared(arm).is_some());
-    let names = |arms: &[&String]| {
-        let names: Vec<&str> = arms.iter().map(|a| a.as_str()).collect();
-        names.join(", ")
-    };
-    if !alike.is_empty() {
-        said.push_str(&format!("It cannot be told from {}", names(&alike)));
-        let least = alike
-            .iter()
-            .filter_map(compared)
-            .filter_map(|c| c.detectable);
-        match least.reduce(f64::max) {
-            Some(least) => said.push_str(&format!(
-                ": a difference below {least:.3} is more than this study can see. "
-            )),
-            None => said.push_str(". "),
-        }
-    }
-    if !unknown.is_empty() {
-        let names = names(&unknown);
-        said.push_str(&format!(
-            "It cannot be compared with {names}: no items in common. "
-        ));
-    }
-    said.push_str(match decision.status {
-        Status::Decided => "It is better than every other arm that passes.",
-        Status::Tied => "",
-        Status::NoDecision => {
-            "No decision: the best arm is worse than the baseline, or stands alone."
-        }
-    });
-    said.trim_end().to_string()
-}
-
-/// How the arms stand at the gates.
-fn gates_said(decision: &Decision, arms: usize) -> String {
-    if decision.gates.is_empty() {
-        return String::new();
-    }
-    let mut shut: Vec<&str> = Vec::new();
-    for gate in decision.gates.iter().filter(|g| !g.passed) {
-        if !shut.contains(&gate.arm.as_str()) {
-            shut.push(&gate.arm);
-        }
-    }
-    let unsure = decision
-        .gates
-        .iter()
-        .filter(|g| g.passed && !g.certain)
-        .count();
-    let start = match shut.is_empty() {
-        true => format!("All {arms} arms pass the gates"),
-        false => format!("Of {arms} arms the gates shut out {}", shut.join(", ")),
-    };
-    match unsure {
-        0 => format!("{start}. "),
-        n => {
-            format!("{start} ({n} passes by the mean alone: no interval stays within the margin). ")
-        }
-    }
+        .map(|arm| tokens(tables, arm))
+        .min()
+        .unwrap_or_default() as f64;
+    let cheap = |arm: &&&str| tokens(tables, arm) as f64 <= least * (1.0 + SAME_COST);
+    arms.iter().filter(cheap).copied().collect()
 }

@@ -1,18 +1,39 @@
 //! From scores to a recipe: statistics, gates, decision. It knows tables of scores alone, so that it runs
 //! on anybody's CSV.
+mod bootstrap;
+mod comparison;
 mod decision;
+mod direction;
+mod distribution;
+mod estimate;
+mod gate;
+#[cfg(test)]
+mod golden_tests;
+mod holm;
+mod layout;
+mod pairing;
 mod selector;
-mod statistics;
+mod share;
+#[cfg(test)]
+mod simulation_tests;
 mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
+mod why;
 
-pub use decision::{Comparison, Decision, DecisionSpec, Gate, GateSpec, Status, decide};
-pub use selector::{Selector, higher_is_better};
-pub use statistics::{Difference, Estimate, holm, mean_interval, paired_difference};
-pub use summary::{SummaryRow, summarise};
+pub use comparison::{ALPHA, Comparison, SettledBy, compare_all};
+pub use decision::{Decision, DecisionSpec, Status, decide};
+pub use direction::Better;
+pub use estimate::Estimate;
+pub use gate::{BASE, Gate, GateSpec};
+pub use holm::holm;
+pub use layout::Item;
+pub use pairing::{Pairing, Unpaired, pair};
+pub use selector::Selector;
+pub use summary::{SummaryRow, add_intervals, summarise};
 pub use table::{ItemRow, ScoreRow, Tables, TrialRow};
+pub use why::{number, p};
 
 /// What a verdict can fail with.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,5 @@
 //! Naming one score: `task.metric`, or `task.length.metric`.
-use super::{Error, ItemRow, Result, ScoreRow};
+use super::{Better, Error, ItemRow, Result, ScoreRow};
 use std::{collections::BTreeSet, fmt};
 
 /// One score of every trial.
@@ -9,16 +9,6 @@ pub struct Selector {
     /// Nothing: over all lengths.
     length: Option<u64>,
     metric: String,
-}
-
-/// Whether more of this metric is better.
-pub fn higher_is_better(metric: &str) -> bool {
-    !matches!(metric, "nats_per_token" | "bits_per_byte")
-}
-
-/// Whether a protocol's tasks ask the same at several lengths, so that there are means over them.
-fn has_lengths(protocol: &str) -> bool {
-    matches!(protocol, "passkey" | "answer")
 }
 
 impl fmt::Display for Selector {
@@ -55,20 +45,35 @@ impl Selector {
         })
     }
 
-    /// Whether more is better.
-    pub fn higher_is_better(&self) -> bool {
-        higher_is_better(&self.metric)
+    /// Which way the score is better, where the study says it or the metric is known.
+    ///
+    /// # Errors
+    /// When neither is so.
+    pub fn better(&self, said: Option<Better>) -> Result<Better> {
+        said.or_else(|| Better::of(&self.metric)).ok_or_else(|| {
+            Error::Decision(format!(
+                "{self}: whether more or less {} is better is not known; say better = \"higher\" or \
+                 better = \"lower\" beside it",
+                self.metric
+            ))
+        })
     }
 
-    /// Whether a score is the one that is named: a mean over all positions, of the length if one is named.
-    pub fn selects(&self, row: &ScoreRow) -> bool {
-        let whole = row.protocol != "disjoint" && row.position.is_empty();
-        let length = match self.length {
-            Some(length) => row.length == Some(length),
-            // The mean over lengths of what is asked at several has no length; a loss has only one.
-            None => row.length.is_none() || !has_lengths(&row.protocol),
+    /// The rows of the score: means over all positions, of the length if one is named, else over all lengths.
+    pub fn select<'a>(&self, scores: &'a [ScoreRow]) -> Vec<&'a ScoreRow> {
+        let named = |row: &&ScoreRow| {
+            let whole = row.protocol != "disjoint" && row.position.is_empty();
+            whole && row.task == self.task && row.metric == self.metric
         };
-        row.task == self.task && row.metric == self.metric && whole && length
+        let rows: Vec<&ScoreRow> = scores.iter().filter(named).collect();
+        let of = |length: Option<u64>| rows.iter().copied().filter(move |row| row.length == length);
+        match self.length {
+            Some(_) => of(self.length).collect(),
+            // What is asked at several lengths has a row without one; a loss has a single length.
+            None if of(None).next().is_some() => of(None).collect(),
+            None if rows.iter().all(|row| row.length == rows[0].length) => rows,
+            None => Vec::new(),
+        }
     }
 
     /// Whether an item belongs to the score.
@@ -82,18 +87,21 @@ impl Selector {
     /// # Errors
     /// With the names that there are.
     pub fn check(&self, scores: &[ScoreRow]) -> Result<()> {
-        if scores.is_empty() || scores.iter().any(|row| self.selects(row)) {
+        if scores.is_empty() || !self.select(scores).is_empty() {
             return Ok(());
         }
-        let known: BTreeSet<String> = scores
+        let whole = scores
             .iter()
-            .filter(|row| row.position.is_empty())
-            .map(|row| match row.length {
-                Some(length) if has_lengths(&row.protocol) => {
-                    format!("{}.{length}.{}", row.task, row.metric)
-                }
-                _ => format!("{}.{}", row.task, row.metric),
-            })
+            .filter(|row| row.position.is_empty() && row.protocol != "disjoint");
+        let names = whole.flat_map(|row| {
+            let at = row
+                .length
+                .map(|length| format!("{}.{length}.{}", row.task, row.metric));
+            [Some(format!("{}.{}", row.task, row.metric)), at]
+        });
+        let known: BTreeSet<String> = names
+            .flatten()
+            .filter(|name| selects(name, scores))
             .collect();
         let known: Vec<String> = known.into_iter().collect();
         Err(Error::Decision(format!(
@@ -101,4 +109,8 @@ impl Selector {
             known.join(", ")
         )))
     }
+}
+
+fn selects(name: &str, scores: &[ScoreRow]) -> bool {
+    Selector::parse(name).is_ok_and(|selector| !selector.select(scores).is_empty())
 }

@@ -41,6 +41,10 @@ pub struct ScoreRow {
     pub metric: String,
     pub value: f64,
     pub standard_error: Option<f64>,
+    /// 95 % interval over the trial's items.
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    /// Items.
     pub n: usize,
     /// Identity of the RoPE that it was scored with.
     pub rope: String,
@@ -55,6 +59,8 @@ pub struct ItemRow {
     pub task: String,
     pub protocol: String,
     pub length: Option<u64>,
+    /// As in [`ScoreRow::position`].
+    pub position: String,
     /// The same item under every arm and seed.
     pub item: String,
     /// Items of one cluster are not independent.
