@@ -239,7 +239,7 @@ print("ESCAPED" if open(f"/proc/{os.getppid()}/mem", "rb") else "no")
 #: write_elsewhere
 open(OUT + "/written", "w").write("x")
 
-#: append_to_a_library
+#: append_to_a_library root
 open(os.__file__, "a").close()
 print("ESCAPED")
 
