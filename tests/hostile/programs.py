@@ -222,7 +222,7 @@ print("ESCAPED" if os.listdir(HOME) is not None else "no")
 print("ESCAPED" if "root" in open("/etc/passwd").read() else "no")
 
 #: list_root
-print("ESCAPED" if "etc" in os.listdir("/") else "no")
+print("ESCAPED" if "var" in os.listdir("/") else "no")
 
 #: proc_of_the_harness
 print("ESCAPED" if open(f"/proc/{HARNESS}/environ", "rb").read() else "no")
