@@ -56,9 +56,8 @@ pub fn command(bwrap: &Path, harness: &Path, jail: &Jail) -> Command {
     command.arg("--ro-bind").arg(harness).arg(HARNESS);
     // Not bubblewrap's own folder in memory: that has no limit to the number of files, and cannot be watched.
     command.arg("--bind").args([&jail.scratch, &jail.scratch]);
-    command
-        .args(["--remount-ro", "/", "--chdir"])
-        .arg(&jail.scratch);
+    // The interpreter goes there itself, as the user whose folder it is.
+    command.args(["--remount-ro", "/", "--chdir", "/"]);
     let text = serde_json::to_string(jail).expect("a jail has string keys");
     command.args(["--", HARNESS, "jailer", "--enter", &text]);
     let inherited = [jail.done, jail.stands];
