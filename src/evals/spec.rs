@@ -377,7 +377,10 @@ per_file = 4
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("evals");
         let mut suites = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
-            let suite = SuiteSpec::read(&entry.unwrap().path()).unwrap();
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            // What the environment names is not needed to read a suite.
+            let text = text.replace("${", "").replace("}\"", "\"");
+            let suite = SuiteSpec::parse(&text, "a suite").unwrap();
             suite.reduced().validate().unwrap();
             suites += 1;
         }

@@ -222,7 +222,7 @@ print("ESCAPED" if os.listdir(HOME) is not None else "no")
 print("ESCAPED" if "root" in open("/etc/passwd").read() else "no")
 
 #: list_root
-print("ESCAPED" if "etc" in os.listdir("/") else "no")
+print("ESCAPED" if "var" in os.listdir("/") else "no")
 
 #: proc_of_the_harness
 print("ESCAPED" if open(f"/proc/{HARNESS}/environ", "rb").read() else "no")
@@ -239,7 +239,7 @@ print("ESCAPED" if open(f"/proc/{os.getppid()}/mem", "rb") else "no")
 #: write_elsewhere
 open(OUT + "/written", "w").write("x")
 
-#: append_to_a_library
+#: append_to_a_library root
 open(os.__file__, "a").close()
 print("ESCAPED")
 

@@ -1,10 +1,6 @@
 //! Namespaces by `bwrap`, where it is installed: the interpreter's files to read, the scratch folder, no network, no other
 //! process to be seen. Within, `harness jailer --enter` puts up the other walls.
-use super::{
-    files::DEVICES,
-    jail::Jail,
-    root::{LINKS, SCRATCH},
-};
+use super::{files::DEVICES, jail::Jail, root::LINKS};
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
@@ -39,7 +35,8 @@ pub fn command(bwrap: &Path, harness: &Path, jail: &Jail) -> Command {
     let files = readable
         .iter()
         .map(PathBuf::as_path)
-        .chain(DEVICES.map(Path::new));
+        .chain(DEVICES.map(Path::new))
+        .chain([jail.scratch.as_path()]);
     let above = files.flat_map(|path| path.ancestors().skip(1));
     let above: BTreeSet<&Path> = above.filter(|path| path.parent().is_some()).collect();
     for folder in above {
@@ -57,11 +54,10 @@ pub fn command(bwrap: &Path, harness: &Path, jail: &Jail) -> Command {
         }
     }
     command.arg("--ro-bind").arg(harness).arg(HARNESS);
-    // In memory, and at most so large; written by the user that the program becomes.
-    let size = jail.limits.disk_bytes.to_string();
-    command.args(["--perms", "1777", "--size", &size, "--tmpfs", SCRATCH]);
-    command.args(["--remount-ro", "/"]);
-    command.args(["--chdir", SCRATCH]);
+    // Not bubblewrap's own folder in memory: that has no limit to the number of files, and cannot be watched.
+    command.arg("--bind").args([&jail.scratch, &jail.scratch]);
+    // The interpreter goes there itself, as the user whose folder it is.
+    command.args(["--remount-ro", "/", "--chdir", "/"]);
     let text = serde_json::to_string(jail).expect("a jail has string keys");
     command.args(["--", HARNESS, "jailer", "--enter", &text]);
     let inherited = [jail.done, jail.stands];

@@ -83,17 +83,16 @@ fn answer(answer: &Answer) -> std::io::Result<()> {
 impl Jailer {
     fn new(setup: Setup) -> Result<Self, String> {
         let user = rustix::process::geteuid().is_root().then(user_of_its_own);
-        let mut bwrap = None;
-        let in_memory = match setup.backend {
-            Backend::Bubblewrap => {
+        let (mut bwrap, mut in_memory) = (None, false);
+        match (setup.backend, user) {
+            (Backend::Bubblewrap, _) => {
                 bwrap = Some(bubblewrap::find().ok_or("it is not installed")?);
-                true
             }
-            Backend::Landlock => match user {
-                Some(user) => root::enter(&setup.python, &setup.limits, user)?,
-                None => false,
-            },
-        };
+            (Backend::Landlock, Some(user)) => {
+                in_memory = root::enter(&setup.python, &setup.limits, user)?;
+            }
+            (Backend::Landlock, None) => {}
+        }
         let folder = match in_memory {
             true => None,
             false => Some(scratch_folder(user).map_err(|e| format!("a scratch folder: {e}"))?),
@@ -127,10 +126,7 @@ impl Jailer {
             Some(bwrap) => bubblewrap::command(bwrap, &self.setup.harness, jail),
             None => watch::behind_walls(jail),
         });
-        // bubblewrap's scratch folder went with its namespace.
-        if self.bwrap.is_none() {
-            scratch::clear(&self.scratch)?;
-        }
+        scratch::clear(&self.scratch)?;
         run
     }
 }

@@ -10,7 +10,7 @@ const DEPTH: usize = 32;
 const ENTRY: u64 = 4096;
 
 /// Bytes that lie in a folder, while a program is at work there. What cannot be looked into counts as more than any
-/// limit.
+/// limit. A file that was removed while it is open is not seen: a program has few of these, each within its limit.
 pub fn size(folder: &Path) -> u64 {
     size_within(folder, DEPTH)
 }
