@@ -266,17 +266,6 @@ per_file = 4
     }
 
     #[test]
-    fn the_shipped_suites_are_sound() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("evals");
-        let mut suites = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            SuiteSpec::read(&entry.unwrap().path()).unwrap();
-            suites += 1;
-        }
-        assert!(suites > 4);
-    }
-
-    #[test]
     fn a_suite_is_read_and_written_back() {
         let suite = parse(SUITE).unwrap();
         let names: Vec<&str> = suite.task.iter().map(TaskSpec::name).collect();
@@ -384,6 +373,6 @@ per_file = 4
             suite.reduced().validate().unwrap();
             suites += 1;
         }
-        assert!(suites >= 2);
+        assert!(suites > 4);
     }
 }
