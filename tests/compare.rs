@@ -26,7 +26,12 @@ fn arms_of_a_table_are_paired_and_corrected() {
     .unwrap();
     let (code, out, error) = work.run(&["compare", "items.csv"]);
     assert_eq!((code, error.as_str()), (0, ""), "{error}");
-    insta::assert_snapshot!(out, @"");
+    insta::assert_snapshot!(out, @r#"
+     score               arm          value  first  difference  95 % interval             p  could see      items  test
+     quiz.exact_match ↑  items.csv@b  0.800  0.308       0.492  0.425 to 0.559  below 0.001      0.106  120 in 30  t
+     quiz.exact_match ↑  items.csv@c   0.31   0.31      0.0000  all agree             1.000             120 in 30  t
+    first: items.csv@a. Differences are arm less first, paired by item; p is Holm's over 2 arms in each score; "could see" is the smallest true difference that these items and seeds would have found with 80 % power.
+    "#);
     let (code, out, _) = work.run(&["compare", "items.csv@c", "items.csv@b", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, rows.as_array().unwrap().len()), (0, 1));
@@ -119,10 +124,10 @@ fn bad_input_is_one_line() {
     };
     insta::assert_snapshot!(refused("x", "", &["none"]), @"error: none: there is no such file or folder");
     insta::assert_snapshot!(refused("a.csv", "task,item,value\n", &["a.csv"]), @"error: a.csv: has no column metric; a table of items needs task, item, metric, value");
-    insta::assert_snapshot!(refused("a.csv", "task,item,metric,value\nq,1,acc,x\n", &["a.csv"]), @"");
-    insta::assert_snapshot!(refused("a.csv", "task,item,metric,value\nq,1,acc,1\n", &["a.csv"]), @"");
-    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value\nq,2,acc,1\n", &["a.csv", "b.csv"]), @"");
-    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value\nq,1,acc,1\n", &["a.csv", "b.csv@c"]), @"");
-    insta::assert_snapshot!(refused("r.jsonl", "{}\n", &["r.jsonl", "a.csv"]), @"");
-    insta::assert_snapshot!(refused("small/x", "", &["small"]), @"");
+    insta::assert_snapshot!(refused("a.csv", "task,item,metric,value\nq,1,acc,x\n", &["a.csv"]), @"error: a.csv:2: CSV deserialize error: record 1 (line: 2, byte: 23): field 3: invalid float literal");
+    insta::assert_snapshot!(refused("a.csv", "task,item,metric,value\nq,1,acc,1\n", &["a.csv"]), @"error: a.csv: one arm alone, a.csv, has nothing to be compared with; name another");
+    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value\nq,2,acc,1\n", &["a.csv", "b.csv"]), @"error: a.csv has no items in common with b.csv; compare arms that were scored on the same suite");
+    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value\nq,1,acc,1\n", &["a.csv", "b.csv@c"]), @"error: b.csv: no arm is named c; there are b.csv");
+    insta::assert_snapshot!(refused("r.jsonl", "{}\n", &["r.jsonl", "a.csv"]), @"error: r.jsonl:1: is no record of an evaluation: missing field `task` at line 1 column 2");
+    insta::assert_snapshot!(refused("small/x", "", &["small"]), @"error: small: neither a results folder (manifest.toml with its trials, or scores.csv) nor a trial (records.jsonl)");
 }

@@ -201,13 +201,10 @@ impl Estimate {
         high.exp()
     }
 
-    /// The smallest true difference that a study like this one finds with 80 % power at a two-sided `alpha`; nothing where
-    /// there is no interval. It is a t test's with as many degrees of freedom as give this quantile. The standard error is
-    /// estimated, and on average too small by a factor of about 1 − 1/(4·df): half of that is made good, which keeps the
-    /// power near 80 % both for this study's own noise and for another study's (`results/statistics.md`).
+    /// The smallest true difference that a study with this error finds with 80 % power at a two-sided `alpha`; nothing where
+    /// there is no interval. It is a t test's with as many degrees of freedom as give this quantile.
     pub fn detectable(&self, alpha: f64) -> Option<f64> {
         let error = self.standard_error();
-        let df = self.equivalent_df(alpha);
-        (error > 0.0).then(|| error * detectable(alpha, POWER, df) * (1.0 + 0.125 / df))
+        (error > 0.0).then(|| error * detectable(alpha, POWER, self.equivalent_df(alpha)))
     }
 }
