@@ -112,18 +112,32 @@ fn finds_needles_within_its_context() {
     let records = suite.run(&subject, Vec::new(), &mut |_, _| Ok(())).unwrap();
     for record in &records {
         let (item, length, score) = (&record.item, record.prompt.len(), &record.metrics);
-        println!("{item} {length} {score:?} {:?} for {:?}", record.output_text, record.expected);
+        println!(
+            "{item} {length} {score:?} {:?} for {:?}",
+            record.output_text, record.expected
+        );
     }
     let rows = scores(&records);
     for row in &rows {
-        println!("{} {:?} {:?} {} {}", row.task, row.length, row.depth_or_position, row.metric, row.value);
+        println!(
+            "{} {:?} {:?} {} {}",
+            row.task, row.length, row.depth_or_position, row.metric, row.value
+        );
     }
     // Chance is nothing: one of nine million numbers.
-    for (subtask, length) in [("niah_single_1", 1024), ("niah_single_1", 2048), ("niah_single_2", 1024)] {
+    for (subtask, length) in [
+        ("niah_single_1", 1024),
+        ("niah_single_1", 2048),
+        ("niah_single_2", 1024),
+    ] {
         let place = Some(Place::Subtask(subtask.into()));
-        let row = rows.iter().find(|row| row.length == Some(length) && row.depth_or_position == place);
+        let row = rows
+            .iter()
+            .find(|row| row.length == Some(length) && row.depth_or_position == place);
         assert!(row.unwrap().value >= 0.5, "{subtask} at {length}");
     }
-    let by_template = records.iter().filter(|r| r.protocol.to_string() == "chat_template");
+    let by_template = records
+        .iter()
+        .filter(|r| r.protocol.to_string() == "chat_template");
     assert_eq!(by_template.count(), 24);
 }

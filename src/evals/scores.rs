@@ -70,10 +70,7 @@ pub fn scores(records: &[Record]) -> Vec<ScoreRow> {
 fn has_lengths(protocol: Protocol) -> bool {
     match protocol {
         Protocol::Passkey | Protocol::Ruler | Protocol::ChatTemplate | Protocol::ChatPlain => true,
-        Protocol::Sliding
-        | Protocol::Disjoint
-        | Protocol::NextLine
-        | Protocol::Programs => false,
+        Protocol::Sliding | Protocol::Disjoint | Protocol::NextLine | Protocol::Programs => false,
     }
 }
 

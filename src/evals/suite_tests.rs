@@ -130,7 +130,17 @@ fn a_killed_evaluation_gives_the_records_of_one_that_was_not() {
 
     // Stopped after any number of records, through the file, what is left runs in other batches.
     let path = folder.path().join("records.jsonl");
-    for kept in [1, 5, 11, 13, 14, 17, whole.len() - 10, whole.len() - 2, whole.len()] {
+    for kept in [
+        1,
+        5,
+        11,
+        13,
+        14,
+        17,
+        whole.len() - 10,
+        whole.len() - 2,
+        whole.len(),
+    ] {
         std::fs::remove_file(&path).ok();
         let (mut log, _) = RecordLog::open(&path).unwrap();
         log.append(&whole[..kept]).unwrap();

@@ -61,10 +61,18 @@ pub struct RulerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceSpec>,
     /// SQuAD's file, for `qa_1`; `${VARIABLE}` is replaced by the environment's.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "expanded")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "expanded"
+    )]
     pub squad: Option<PathBuf>,
     /// HotpotQA's file, for `qa_2`.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "expanded")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "expanded"
+    )]
     pub hotpotqa: Option<PathBuf>,
     /// Tokens that are generated, at most; RULER's numbers (30 to 128) where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -467,9 +467,15 @@ fn a_variable_in_the_path_of_a_file_is_replaced_or_named() {
     };
     let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
     let spec = read("${CARGO_MANIFEST_DIR}/squad.json").unwrap();
-    assert_eq!(spec.files(), [("squad", Path::new(&root).join("squad.json").as_path())]);
+    assert_eq!(
+        spec.files(),
+        [("squad", Path::new(&root).join("squad.json").as_path())]
+    );
     let error = read("${HARNESS_NO_SUCH}/squad.json").unwrap_err();
-    assert!(error.contains("HARNESS_NO_SUCH, which is not set"), "{error}");
+    assert!(
+        error.contains("HARNESS_NO_SUCH, which is not set"),
+        "{error}"
+    );
 }
 
 #[test]
