@@ -86,19 +86,19 @@ fn a_wrong_study_gives_one_line_that_says_where() {
             "study.toml:22: unknown key `contxt` in [[stage]]; did you mean `context`?",
         ),
         (
-            "context = 64",
-            "context = 64\nlong = { prose = { over = 9, share = 1.5 } }",
+            "\ncontext = 64",
+            "\ncontext = 64\nlong = { prose = { over = 9, share = 1.5 } }",
             "study.toml:23: stage.0.long.prose: over = 9, share = 1.5: `over` is a length in tokens, above 0, and \
              `share` between 0 and 1",
         ),
         (
-            "context = 64",
-            "context = 64\nlong = { prosa = { over = 9, share = 0.5 } }",
+            "\ncontext = 64",
+            "\ncontext = 64\nlong = { prosa = { over = 9, share = 0.5 } }",
             "study.toml:23: stage.0.long: \"prosa\" is no data source",
         ),
         (
-            "context = 64",
-            "context = 64\nmix_to = { prosa = 1 }",
+            "\ncontext = 64",
+            "\ncontext = 64\nmix_to = { prosa = 1 }",
             "study.toml:23: stage.0.mix_to: \"prosa\" is no data source; there are prose, lookup",
         ),
         (
