@@ -133,7 +133,7 @@ impl Choices {
     ///
     /// # Errors
     /// With the row and the key when a template cannot be filled in, there are fewer than two choices, the answer is
-    /// none of them, or a choice has no token.
+    /// none of them, or a choice is empty.
     pub fn new(spec: &ChoiceSpec, tokens: &Tokens, rows: Vec<Row>) -> Result<Self, Error> {
         let templates = Templates::new(&spec.name);
         let rows = sample(rows, spec.items);
@@ -239,6 +239,9 @@ fn question(
         let label = labels.get(i).cloned().unwrap_or_default();
         let both = context! { choice, label, ..fields.clone() };
         let text = templates.text(said, row, &both)?;
+        if text.trim().is_empty() {
+            return Err(templates.error(said, row, "is empty for one of its choices"));
+        }
         let item = Item::of_pair(tokens, &context, &text, None);
         items.push(item.map_err(|what| templates.error(said, row, &what))?);
         characters.push(text.chars().count().saturating_sub(delimiter).max(1));

@@ -17,7 +17,7 @@ fn row(id: &str, fields: serde_json::Value) -> Row {
 /// The forms of ARC, HellaSwag and MMLU as their data sets have them.
 fn arc() -> (ChoiceSpec, Row) {
     let spec = spec(
-        "context = 'Question: {{question}}\\nAnswer:'\nchoices = 'choices.text'\nlabels = 'choices.label'\n\
+        "context = \"Question: {{question}}\\nAnswer:\"\nchoices = 'choices.text'\nlabels = 'choices.label'\n\
          answer = 'answerKey'",
     );
     let fields = json!({"question": "What is yellow?", "answerKey": "C",
@@ -35,7 +35,7 @@ fn hellaswag() -> (ChoiceSpec, Row) {
 
 fn mmlu() -> (ChoiceSpec, Row) {
     let spec = spec(
-        "context = '{{question}}\\nA. {{choices[0]}}\\nB. {{choices[1]}}\\nAnswer:'\nchoices = 'choices'\n\
+        "context = \"{{question}}\\nA. {{choices[0]}}\\nB. {{choices[1]}}\\nAnswer:\"\nchoices = 'choices'\n\
          continuation = ' {{label}}'\nanswer = 'answer'",
     );
     let fields = json!({"question": "The sky is", "choices": ["blue", "green"], "answer": 0});
@@ -153,7 +153,7 @@ fn what_is_wrong_names_the_row() {
         (
             "choices",
             json!({"text": ["a", ""], "label": ["C", "D"]}),
-            "has no token of its own",
+            "is empty for one of its choices",
         ),
         (
             "question",

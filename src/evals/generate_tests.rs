@@ -61,7 +61,7 @@ fn items_come_of_rows() {
 
 #[test]
 fn answers_are_compared_as_the_suite_says() {
-    let task = task(&format!("{ALL}\nstop = ['.', '\\n']"));
+    let task = task(&format!("{ALL}\nstop = ['.', \"\\n\"]"));
     let metrics = |i: usize, text: &str| {
         let record = said(&task, i, text);
         ["exact_match", "contains", "prefix", "edit_similarity"].map(|m| record.metrics[m])

@@ -72,17 +72,12 @@ pub fn scores(records: &[Record]) -> Vec<ScoreRow> {
 /// Whether a protocol's tasks ask the same at several lengths.
 fn has_lengths(protocol: Protocol) -> bool {
     match protocol {
-<<<<<<< HEAD
         Protocol::Passkey
         | Protocol::Ruler
         | Protocol::ChatTemplate
         | Protocol::ChatPlain
         | Protocol::Answer => true,
         _ => false,
-=======
-        Protocol::Passkey | Protocol::Ruler | Protocol::ChatTemplate | Protocol::ChatPlain => true,
-        Protocol::Sliding | Protocol::Disjoint | Protocol::NextLine | Protocol::Programs => false,
->>>>>>> ruler
     }
 }
 
