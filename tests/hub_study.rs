@@ -209,6 +209,6 @@ fn what_a_study_says_wrongly_of_the_hub_is_found() {
     insta::assert_snapshot!(error(base, "hub = \"base of org\""), @"error: study.toml:6: base.hub: base of org@main: is no repository of the hub; write ORG/NAME, such as HuggingFaceTB/SmolLM2-135M");
     insta::assert_snapshot!(error("files = \"data/*.jsonl\"", "# none"), @r#"error: study.toml:9: data.0: data source "prose": says `hub` without `files`; give files = "data/*.parquet" or such"#);
     insta::assert_snapshot!(error("files = \"data/*.jsonl\"", "files = \"*.jsonll\""), @r#"error: datasets/org/texts@main: glob "*.jsonll" matches no file; it has data/prose.jsonl, held_out.jsonl"#);
-    insta::assert_snapshot!(error("hub = \"org/texts\"\n", "paths = [\"x\"]\n"), @r#"error: study.toml:9: data.0: data source "prose": says `revision` without `hub`, to which it belongs"#);
+    insta::assert_snapshot!(error("hub = \"org/texts\"\n", "paths = [\"x\"]\nrevision = \"main\"\n"), @r#"error: study.toml:9: data.0: data source "prose": says `revision` without `hub`, to which it belongs"#);
     assert!(hub.requests("/resolve/").len() <= 2);
 }

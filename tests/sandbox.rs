@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const PROGRAMS: &str = include_str!("hostile/programs.py");
@@ -228,8 +229,15 @@ fn shared_memory() -> Vec<PathBuf> {
         .collect()
 }
 
+/// One test at a time: what stays behind is looked for among all processes of the machine.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn every_attack_succeeds_outside() {
+    let _alone = alone();
     let python = match Sandbox::start(harness(), LIMITS) {
         Ok(sandbox) => sandbox.python().to_path_buf(),
         Err(e) => return println!("not tested: {e}"),
@@ -269,6 +277,7 @@ fn every_attack_succeeds_outside() {
 
 #[test]
 fn no_attack_succeeds_inside() {
+    let _alone = alone();
     for sandbox in sandboxes() {
         let mut slowest = (Duration::ZERO, "");
         let programs = hostile();
@@ -316,6 +325,7 @@ fn no_attack_succeeds_inside() {
 
 #[test]
 fn limits_end_what_goes_beyond_them_and_say_which() {
+    let _alone = alone();
     for backend in backends() {
         // On a busy machine a second of CPU time may take long.
         let patient = Limits {
@@ -342,6 +352,7 @@ fn limits_end_what_goes_beyond_them_and_say_which() {
 
 #[test]
 fn a_program_has_finished_only_when_its_last_line_has() {
+    let _alone = alone();
     for sandbox in sandboxes() {
         let of = |text: &str| sandbox.run(text).unwrap().ended.to_string();
         assert_eq!(of("x = 1"), "finished");
@@ -384,6 +395,7 @@ fn a_program_has_finished_only_when_its_last_line_has() {
 
 #[test]
 fn programs_do_not_see_each_other_and_come_back_in_order() {
+    let _alone = alone();
     for sandbox in sandboxes() {
         let text = |i: usize| {
             format!(
@@ -403,6 +415,7 @@ fn programs_do_not_see_each_other_and_come_back_in_order() {
 
 #[test]
 fn what_honest_programs_use_works() {
+    let _alone = alone();
     let text = r"
 import asyncio, bisect, collections, concurrent.futures, copy, dataclasses, datetime, decimal, fractions, functools, hashlib
 import heapq, io, itertools, json, math, operator, os, random, re, secrets, shutil, statistics, string, tempfile, threading
@@ -467,6 +480,7 @@ fn a_harness_that_waits() {
 
 #[test]
 fn a_killed_harness_leaves_nothing() {
+    let _alone = alone();
     let left = || -> Vec<PathBuf> {
         let entries = fs::read_dir(std::env::temp_dir()).unwrap().flatten();
         let ours = |p: &PathBuf| p.to_string_lossy().contains("harness-scratch-");
