@@ -278,7 +278,8 @@ fn what_was_due_comes_once_whatever_the_stages_make_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let lengths: Vec<usize> = (0..400).map(|i| i * i * 7919 % 181 + 2).collect();
     let long = |share| BTreeMap::from([("s0".to_string(), LongSpec { over: 120, share })]);
-    let cases: [Vec<(Packing, usize, u64, &str, Option<f64>)>; 5] = [
+    type Stage = (Packing, usize, u64, &'static str, Option<f64>);
+    let cases: [Vec<Stage>; 5] = [
         vec![
             (BestFit, 64, 40, "s0 = 1", None),
             (BestFit, 256, 30, "s0 = 1", None),

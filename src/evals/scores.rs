@@ -71,14 +71,11 @@ pub fn scores(records: &[Record]) -> Vec<ScoreRow> {
 
 /// Whether a protocol's tasks ask the same at several lengths.
 fn has_lengths(protocol: Protocol) -> bool {
-    match protocol {
-        Protocol::Passkey
-        | Protocol::Ruler
-        | Protocol::ChatTemplate
-        | Protocol::ChatPlain
-        | Protocol::Answer => true,
-        _ => false,
-    }
+    use Protocol::{Answer, ChatPlain, ChatTemplate, Passkey, Ruler};
+    matches!(
+        protocol,
+        Passkey | Ruler | ChatTemplate | ChatPlain | Answer
+    )
 }
 
 /// A row for each length and place.

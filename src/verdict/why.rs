@@ -153,7 +153,7 @@ fn gates(decision: &Decision, arms: usize) -> String {
     }
     let shut: Vec<&Gate> = decision.gates.iter().filter(|g| !g.passed).collect();
     if shut.is_empty() {
-        let tightest: Vec<String> = decision.gates.iter().filter_map(|g| bound(g)).collect();
+        let tightest: Vec<String> = decision.gates.iter().filter_map(bound).collect();
         return format!("All {arms} arms pass the gates ({}). ", tightest.join("; "));
     }
     let said: Vec<String> = shut

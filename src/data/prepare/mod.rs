@@ -64,7 +64,7 @@ enum Material<'a> {
     /// Documents that were read and cleaned.
     Store {
         store: Store,
-        cleaner: Cleaner,
+        cleaner: Box<Cleaner>,
         /// What the documents are a function of.
         identity: String,
     },
@@ -192,7 +192,7 @@ impl Preparation<'_> {
         let store = gather::gather(spec, &content, &cleaner, &folder, watch)?;
         let material = Material::Store {
             store,
-            cleaner,
+            cleaner: Box::new(cleaner),
             identity,
         };
         Ok((content, material))

@@ -113,7 +113,7 @@ impl Template {
     }
 }
 
-fn render<'a>(parts: &[Part], around: &mut Vec<&'a Value>, out: &mut String) -> Result<(), String> {
+fn render(parts: &[Part], around: &mut Vec<&Value>, out: &mut String) -> Result<(), String> {
     for part in parts {
         match part {
             Part::Text(text) => out.push_str(text),

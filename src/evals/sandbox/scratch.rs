@@ -104,7 +104,7 @@ mod tests {
         fs::create_dir(top.join("shut")).unwrap();
         fs::create_dir(top.join("shut/inner")).unwrap();
         for path in ["shut/inner", "shut"] {
-            fs::set_permissions(top.join(path), Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(top.join(path), Permissions::from_mode(0o0)).unwrap();
         }
         assert_eq!(size(top), u64::MAX);
         clear(top).unwrap();
