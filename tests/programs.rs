@@ -249,7 +249,11 @@ fn references(variable: &str, at_least: usize) {
             let runs = std::thread::scope(|scope| {
                 let cores = std::thread::available_parallelism().unwrap().get();
                 for _ in 0..if busy { 2 * cores } else { 0 } {
-                    scope.spawn(|| while !stop.load(Ordering::Relaxed) {});
+                    scope.spawn(|| {
+                        while !stop.load(Ordering::Relaxed) {
+                            std::hint::spin_loop();
+                        }
+                    });
                 }
                 let runs = sandbox.run_all(&programs);
                 stop.store(true, Ordering::Relaxed);
