@@ -20,6 +20,21 @@ pub fn replace<E: From<Error>>(
     Ok(sync_folder(path)?)
 }
 
+/// Removes what a killed process was writing in a folder that nobody else writes to.
+///
+/// # Errors
+/// When the folder cannot be read or a file not removed.
+pub fn remove_temporaries(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(".tmp") {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Publishes `bytes` as `path` once: false where it was there before; it then stays as it was.
 pub fn once(path: &Path, bytes: &[u8]) -> Result<bool> {
     let temporary = written(path, |file| std::io::Write::write_all(file, bytes))?;

@@ -84,6 +84,7 @@ impl Dedup {
         };
         let at = |e| failed(folder, e);
         fs::create_dir_all(folder).map_err(at)?;
+        crate::whole_file::remove_temporaries(folder).map_err(at)?;
         let path = folder.join(OUTCOME);
         let outcome = Outcome::read(&path, &identity).map_err(|e| failed(&path, e))?;
         let mut segments = Vec::new();

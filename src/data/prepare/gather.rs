@@ -42,7 +42,7 @@ pub(super) fn gather(
     if let Some(store) = Store::open(folder)? {
         return Ok(store);
     }
-    remove_temporaries(folder).map_err(failed)?;
+    crate::whole_file::remove_temporaries(folder).map_err(failed)?;
     let mut writer = Writer::open(folder, !spec.clean.is_none())?;
     let meter = Meter::start(watch, Step::Read, &spec.name, read::size(spec)?);
     let behind = writer.taken();
@@ -108,16 +108,4 @@ fn take(batch: Vec<Document>, cleaner: &Cleaner, writer: &mut Writer) -> Result<
         writer.push(cleaned.dropped.is_none().then_some(cleaned.document));
     }
     writer.settle()
-}
-
-/// What a killed process was writing.
-fn remove_temporaries(folder: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(".tmp") {
-            fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }

@@ -19,7 +19,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// A sandbox by bubblewrap or, where this is not installed or does not work, by Landlock. It has been tried when it is
+    /// A sandbox by Landlock or, where the kernel has none, by bubblewrap. It has been tried when it is
     /// returned: a probe can compute and write in its scratch folder, and can read and write no other file, fork, have a
     /// socket, or signal. `harness` is this program.
     ///
@@ -27,7 +27,7 @@ impl Sandbox {
     /// When there is no Python, or no isolation to be had: why, and what to install.
     pub fn start(harness: &Path, limits: Limits) -> Result<Self, Error> {
         let mut reasons = Vec::new();
-        for backend in [Backend::Bubblewrap, Backend::Landlock] {
+        for backend in [Backend::Landlock, Backend::Bubblewrap] {
             match Self::by(backend, harness, limits) {
                 Ok(sandbox) => return Ok(sandbox),
                 Err(Error::Sandbox { what }) => reasons.push(what),
