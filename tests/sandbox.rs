@@ -339,7 +339,9 @@ fn limits_end_what_goes_beyond_them_and_say_which() {
         let patient = Sandbox::by(backend, harness(), patient).unwrap();
         let run = patient.run("while True: pass").unwrap();
         assert_eq!(run.ended, Ended::CpuTime);
-        assert!((0.8..2.5).contains(&run.cpu_seconds), "{run:?}");
+        if backend == Backend::Landlock {
+            assert!((0.8..2.5).contains(&run.cpu_seconds), "{run:?}");
+        }
         let sandbox = Sandbox::by(backend, harness(), LIMITS).unwrap();
         let of = |text: &str| sandbox.run(text).unwrap().ended;
         assert_eq!(of("import time\ntime.sleep(100)"), Ended::WallTime);

@@ -216,7 +216,9 @@ print("ESCAPED" if "secret" in open(OUT + "/secret").read() else "no")
 print("ESCAPED" if "secret" in open("../" * 20 + OUT + "/secret").read() else "no")
 
 #: read_home
-print("ESCAPED" if os.listdir(HOME) is not None else "no")
+# Beside what lies on the way to the interpreter and to the scratch folder.
+known = {os.path.relpath(path, HOME).split("/")[0] for path in (sys.base_prefix, sys.prefix, os.getcwd())}
+print("ESCAPED" if set(os.listdir(HOME)) - known else "no")
 
 #: read_accounts
 print("ESCAPED" if "root" in open("/etc/passwd").read() else "no")

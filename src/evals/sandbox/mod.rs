@@ -117,6 +117,6 @@ pub struct Run {
     pub output: String,
     /// What it wrote to its standard error.
     pub errors: String,
-    /// Seconds of CPU time, the interpreter's start among them.
+    /// Seconds of CPU time, the interpreter's start among them; of bubblewrap alone, where this runs it.
     pub cpu_seconds: f64,
 }

@@ -136,7 +136,12 @@ pub fn run(
             String::from_utf8_lossy(&why).trim().to_string(),
         ));
     }
-    let ended = over.unwrap_or_else(|| ended(&done.bytes, &token, status, cpu_seconds, &limits));
+    // bubblewrap does not wait for what it ran, whose CPU time is then not known: it is at most the time that has passed.
+    let at_most = match jail.landlock {
+        true => cpu_seconds,
+        false => started.elapsed().as_secs_f64(),
+    };
+    let ended = over.unwrap_or_else(|| ended(&done.bytes, &token, status, at_most, &limits));
     Ok(Run {
         ended,
         output: out.text(limits.output_bytes),
