@@ -252,28 +252,21 @@ fn of_source(source: &SourceReport, out: &mut String) {
         ]);
     }
     if let Some(clean) = &source.clean {
-        for (rule, effect) in &clean.dropped {
+        let dropped = clean
+            .dropped
+            .iter()
+            .map(|(rule, effect)| (format!("rule {rule}"), effect));
+        let repaired = clean
+            .repaired
+            .iter()
+            .map(|(repair, effect)| (format!("repaired: {repair}"), effect));
+        for (why, effect) in dropped.chain(repaired) {
+            let first = effect.examples.first().map(|e| e.document.clone());
             left_out.add_row([
-                format!("rule {rule}"),
+                why,
                 effect.count.documents.to_string(),
                 effect.count.bytes.to_string(),
-                effect
-                    .examples
-                    .first()
-                    .map(|e| e.document.clone())
-                    .unwrap_or_default(),
-            ]);
-        }
-        for (repair, effect) in &clean.repaired {
-            left_out.add_row([
-                format!("repaired: {repair}"),
-                effect.count.documents.to_string(),
-                effect.count.bytes.to_string(),
-                effect
-                    .examples
-                    .first()
-                    .map(|e| e.document.clone())
-                    .unwrap_or_default(),
+                first.unwrap_or_default(),
             ]);
         }
     }

@@ -6,14 +6,13 @@
 use super::loglikelihood::{self, Item};
 use super::record::{Choice, Protocol, Record};
 use super::scores::bits_per_byte;
-use super::task::{NO_SOURCES, a_tenth, at_least_one, only_rows};
+use super::task::{NO_SOURCES, a_tenth, at_least_one, only_rows, rows_of};
 use super::template::{Said, Templates, fields, sample};
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
-use crate::data::{self, Document, Row, SourceSpec, rows};
+use crate::data::{Document, Row, SourceSpec};
 use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Items whose records are written together.
@@ -63,12 +62,8 @@ impl Kind for ChoiceSpec {
         &mut self.sources
     }
 
-    fn content_hash(&self, source: &SourceSpec, _: &Path) -> data::Result<String> {
-        data::rows_hash(source)
-    }
-
-    fn documents(&self, _: &SourceSpec) -> data::Result<Vec<Document>> {
-        Ok(Vec::new())
+    fn reads_rows(&self) -> bool {
+        true
     }
 
     fn problem(&self) -> Option<String> {
@@ -94,10 +89,7 @@ impl Kind for ChoiceSpec {
     }
 
     fn prepare(&self, tokens: Rc<Tokens>) -> Result<Box<dyn Task>, Error> {
-        let mut all = Vec::new();
-        for source in &self.sources {
-            all.extend(rows(source)?);
-        }
+        let all = rows_of(&self.sources)?;
         Ok(Box::new(Choices::new(self, &tokens, all)?))
     }
 }

@@ -1,17 +1,16 @@
 //! A task of a user's own, which the model answers by greedy continuation: prompts and answers of a row's fields.
 use super::completion::edit_similarity;
 use super::record::{Protocol, Record};
-use super::task::{NO_SOURCES, a_tenth, at_least_one, only_rows};
+use super::task::{NO_SOURCES, a_tenth, at_least_one, only_rows, rows_of};
 use super::template::{Said, Templates, fields, sample};
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
-use crate::data::{self, Document, Row, SourceSpec, rows};
+use crate::data::{Document, Row, SourceSpec};
 use crate::model::generate;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Prompts that are continued together.
@@ -98,12 +97,8 @@ impl Kind for GenerateSpec {
         &mut self.sources
     }
 
-    fn content_hash(&self, source: &SourceSpec, _: &Path) -> data::Result<String> {
-        data::rows_hash(source)
-    }
-
-    fn documents(&self, _: &SourceSpec) -> data::Result<Vec<Document>> {
-        Ok(Vec::new())
+    fn reads_rows(&self) -> bool {
+        true
     }
 
     fn problem(&self) -> Option<String> {
@@ -145,10 +140,7 @@ impl Kind for GenerateSpec {
     }
 
     fn prepare(&self, tokens: Rc<Tokens>) -> Result<Box<dyn Task>, Error> {
-        let mut all = Vec::new();
-        for source in &self.sources {
-            all.extend(rows(source)?);
-        }
+        let all = rows_of(&self.sources)?;
         Ok(Box::new(Generate::new(self, tokens, all)?))
     }
 }

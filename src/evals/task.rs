@@ -1,6 +1,6 @@
 //! What every task has in common.
 use super::{Error, Record, Tokens};
-use crate::data::{Document, SourceSpec, documents};
+use crate::data::{Document, Row, SourceSpec, documents, rows};
 use crate::model::Decoder;
 use crate::ops::Env;
 use std::collections::BTreeSet;
@@ -28,12 +28,20 @@ pub trait Kind {
         None
     }
 
+    /// Whether its sources are rows of fields, one an item, and not documents.
+    fn reads_rows(&self) -> bool {
+        false
+    }
+
     /// The hash of what a source holds for it; hashes of files that are as they were lie in the folder `cache`.
     ///
     /// # Errors
     /// When the source cannot be read.
     fn content_hash(&self, source: &SourceSpec, cache: &Path) -> crate::data::Result<String> {
-        crate::data::content_hash(source, cache)
+        match self.reads_rows() {
+            true => crate::data::rows_hash(source),
+            false => crate::data::content_hash(source, cache),
+        }
     }
 
     /// A source's documents, near copies of which are not to be trained on; none where its rows are items, whose texts
@@ -42,7 +50,10 @@ pub trait Kind {
     /// # Errors
     /// When the source cannot be read.
     fn documents(&self, source: &SourceSpec) -> crate::data::Result<Vec<Document>> {
-        documents(source)
+        match self.reads_rows() {
+            true => Ok(Vec::new()),
+            false => documents(source),
+        }
     }
 
     /// The checkpoint that judges its texts, as a path, if it names one.
@@ -124,6 +135,15 @@ pub(super) fn scores_by_length(
         .chain(by_length)
         .chain(effective)
         .collect()
+}
+
+/// The rows of all sources.
+pub(super) fn rows_of(sources: &[SourceSpec]) -> Result<Vec<Row>, Error> {
+    let mut all = Vec::new();
+    for source in sources {
+        all.extend(rows(source)?);
+    }
+    Ok(all)
 }
 
 /// A tenth of a number of items, but one at least.
