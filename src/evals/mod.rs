@@ -10,6 +10,7 @@ pub mod completion;
 pub mod dialogue;
 mod draw;
 mod effective;
+mod fit;
 pub mod generate;
 pub mod identity;
 pub mod loglikelihood;

@@ -17,8 +17,8 @@ mod filler;
 mod tests;
 
 use super::draw::Draw;
+use super::fit;
 use super::record::{Place, Record};
-use super::ruler::fit;
 use super::task::{NO_SOURCES, a_tenth, at_least_one, held_out, lengths_problem, scores_by_length};
 use super::words::Words;
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};

@@ -2,7 +2,10 @@
 //! base's tokenizer.
 use super::subtask::*;
 use super::*;
+use crate::evals::Kind;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 const ALL: [Subtask; 13] = [
     Subtask::Single1,

@@ -5,7 +5,7 @@
 ///
 /// # Errors
 /// Those of `count`.
-pub(in crate::evals) fn largest<E>(
+pub(super) fn largest<E>(
     min: usize,
     max: usize,
     room: usize,
