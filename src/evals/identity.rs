@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Version of what the tasks ask and how they score: raised when a task of the same words gives other records.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a task names that is elsewhere.
 #[derive(Debug, Clone, Copy)]

@@ -49,7 +49,7 @@ pub enum Windows {
     /// They overlap and move by `stride` (Hugging Face's and YaRN's).
     #[default]
     Sliding,
-    /// They do not overlap, and the document begins after BOS (lm-eval's `loglikelihood_rolling`).
+    /// Only the last overlaps, and the document begins after BOS (lm-eval's `loglikelihood_rolling`).
     Rolling,
 }
 

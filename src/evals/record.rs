@@ -18,7 +18,8 @@ pub enum Protocol {
     Passkey,
     /// Loss of each token once, in overlapping windows that move by `stride` (Hugging Face's and YaRN's).
     Sliding,
-    /// Loss of each token once, in windows that do not overlap, after a BOS (lm-eval's `loglikelihood_rolling`).
+    /// Loss of each token once, in windows of which only the last overlaps, after a BOS (lm-eval's
+    /// `loglikelihood_rolling`).
     Rolling,
     /// Loss by position in windows that do not overlap.
     Disjoint,

@@ -30,14 +30,15 @@ pub(super) fn sliding(tokens: usize, context: usize, stride: usize) -> Vec<Windo
 
 /// The windows of the protocol "rolling": lm-eval's `loglikelihood_rolling` (its `get_rolling_token_windows`
 /// with a context of one token, made disjoint). The model reads `context` tokens at a time and predicts the one
-/// after each; so every token but the first is scored once, and only a window's first prediction, which has the one
-/// token before it, sees what an earlier window had. The first token must be a BOS or another beginning.
+/// after each, so that every token but the first is scored once, and a window's first prediction has the one token
+/// before it. The last window reads `context` tokens like the others: where fewer are left to predict, it begins among
+/// those that are scored already. The first token must be a BOS or another beginning.
 pub(super) fn rolling(tokens: usize, context: usize) -> Vec<Window> {
     let inputs = tokens.saturating_sub(1);
     let window = |begin: usize| {
         let end = (begin + context).min(inputs) + 1;
         Window {
-            tokens: begin..end,
+            tokens: (end - 1).saturating_sub(context)..end,
             scored: begin + 1..end,
         }
     };
@@ -113,8 +114,6 @@ mod tests {
         for (a, b) in &mut all[1..] {
             // What the model reads: the context, and all predictions but the last.
             a.extend_from_slice(&b[..b.len() - 1]);
-            let from = a.len() - b.len();
-            a.drain(..from);
         }
         all
     }
