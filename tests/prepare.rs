@@ -12,7 +12,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Numbers that look random: a linear congruential generator's.
@@ -231,9 +231,10 @@ fn duplicates_and_evaluation_texts_go_and_the_manifest_says_so() {
 #[test]
 fn a_preparation_that_is_killed_again_and_again_gives_the_same_bytes() {
     let work = study(6000);
+    let began = Instant::now();
     assert_eq!(prepare(&work, "whole", "2").0, 0);
     let mut kills = 0;
-    let mut delay = Duration::from_millis(40);
+    let mut delay = began.elapsed() / 20;
     loop {
         let mut child = Command::new(assert_cmd::cargo::cargo_bin!("harness"))
             .current_dir(work.path("."))

@@ -1,5 +1,5 @@
 # Programs that try to get out of the sandbox, to use more than they may, or to leave something behind. Each says ESCAPED, or
-# leaves a mark that tests/sandbox.rs finds, when it succeeds. Before each stand: INSIDE (false for the harmless twin that is
+# leaves a mark that tests/sandbox/main.rs finds, when it succeeds. Before each stand: INSIDE (false for the harmless twin that is
 # run outside, where every one of them must succeed), OUT (a folder of somebody else's), VICTIM (a process of somebody
 # else's), HARNESS (the process that asked for all this), TCP, UDP, TCP6 (ports where somebody listens), libc and call(number, ...).
 # "#: NAME" begins a program; "root" after it: its twin needs to be root's.

@@ -14,7 +14,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-const PROGRAMS: &str = include_str!("hostile/programs.py");
+mod killed;
+
+const PROGRAMS: &str = include_str!("../hostile/programs.py");
 const PRELUDE: &str = "import ctypes, errno, fcntl, hashlib, mmap, os, resource, signal, socket, subprocess, sys, threading, time\n\
     libc = ctypes.CDLL(None, use_errno=True)\n\
     def call(*numbers):\n\
@@ -460,115 +462,4 @@ print(os.getpid() > 0, os.cpu_count() > 0)
         );
         assert_eq!(run.output, "True True\n");
     }
-}
-
-/// Not a test of its own: the process that the next one kills.
-#[test]
-#[ignore = "run by a_killed_harness_leaves_nothing"]
-fn a_harness_that_waits() {
-    let Ok(backend) = std::env::var("HARNESS_TEST_BACKEND") else {
-        return;
-    };
-    let backend = if backend == "Landlock" {
-        Backend::Landlock
-    } else {
-        Backend::Bubblewrap
-    };
-    let limits = Limits {
-        wall_seconds: 100,
-        ..LIMITS
-    };
-    let sandbox = Sandbox::by(backend, harness(), limits).unwrap();
-    println!("waiting");
-    std::io::stdout().flush().unwrap();
-    let _ = sandbox.run("import time\nopen('left', 'w').write('x')\ntime.sleep(90)");
-}
-
-#[test]
-fn a_killed_harness_leaves_nothing() {
-    let _alone = alone();
-    let left = || -> Vec<PathBuf> {
-        let entries = fs::read_dir(std::env::temp_dir()).unwrap().flatten();
-        let ours = |p: &PathBuf| p.to_string_lossy().contains("harness-scratch-");
-        entries.map(|e| e.path()).filter(ours).collect()
-    };
-    for backend in backends() {
-        let before = left();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([
-            "--exact",
-            "a_harness_that_waits",
-            "--ignored",
-            "--nocapture",
-        ]);
-        command.env("HARNESS_TEST_BACKEND", backend.to_string());
-        let mut harness = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = Vec::new();
-        let mut out = harness.stdout.take().unwrap();
-        while !String::from_utf8_lossy(&said).contains("waiting") {
-            let mut byte = [0];
-            assert_eq!(
-                out.read(&mut byte).unwrap(),
-                1,
-                "{}",
-                String::from_utf8_lossy(&said)
-            );
-            said.push(byte[0]);
-        }
-        // The jailer, and the program.
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let children = loop {
-            let children = descendants(harness.id());
-            if children
-                .iter()
-                .any(|pid| command_line(*pid).contains("Runs a program"))
-            {
-                break children;
-            }
-            assert!(Instant::now() < deadline, "the program did not start");
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        harness.kill().unwrap();
-        harness.wait().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while children.iter().any(|pid| alive(*pid)) || left() != before {
-            assert!(
-                Instant::now() < deadline,
-                "{backend}: {children:?} or {:?} stay",
-                left()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-/// Processes under this one, at any depth.
-fn descendants(of: u32) -> Vec<i32> {
-    let mut all = vec![of as i32];
-    let mut next = 0;
-    while let Some(&pid) = all.get(next) {
-        next += 1;
-        for process in fs::read_dir("/proc").unwrap().flatten() {
-            let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
-            if status.contains(&format!("\nPPid:\t{pid}\n")) {
-                all.extend(
-                    process
-                        .file_name()
-                        .to_str()
-                        .and_then(|n| n.parse::<i32>().ok()),
-                );
-            }
-        }
-    }
-    all.split_off(1)
-}
-
-fn command_line(pid: i32) -> String {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&line).into_owned()
-}
-
-fn alive(pid: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    !status.is_empty() && !status.contains("State:\tZ")
 }
