@@ -1,6 +1,6 @@
 //! Problems that a model solves by programs: from a problem's line to its pass@k, and through a whole study.
 //!
-//! Without python3 or a sandbox these say that they were not run; `HARNESS_SANDBOX` (see `sandbox.rs`) makes this a failure.
+//! Without python3 or a sandbox these say that they were not run; `HARNESS_SANDBOX` (see `sandbox/main.rs`) makes this a failure.
 mod small;
 
 use harness::evals::programs::{Programs, ProgramsSpec};
@@ -44,6 +44,34 @@ fn study() -> Work {
     );
     work.replace("study.toml", "seeds = [0, 1]", "seeds = [0]");
     work
+}
+
+#[test]
+fn tests_that_cannot_run_here_are_refused_before_anything_is_generated() {
+    let Some(sandbox) = sandbox() else {
+        return;
+    };
+    let work = study();
+    let wanting = PROBLEMS.replace("def check", "import no_such_module\\ndef check");
+    assert_ne!(wanting, PROBLEMS);
+    std::fs::write(work.path("problems.jsonl"), wanting).unwrap();
+    let spec: ProgramsSpec = toml::from_str(&format!(
+        "name = \"p\"\npath = {:?}\nsamples = 1\ntemperature = 0.5\nmax_tokens = 9\nk = [1]",
+        work.path("problems.jsonl")
+    ))
+    .unwrap();
+    let tokenizer = Tokenizer::from_file(work.path("small/base/tokenizer.json")).unwrap();
+    let tokens = Rc::new(Tokens::new(&tokenizer).unwrap());
+    let error = Programs::new(&spec, tokens, sandbox)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("T/0's own solution fails its tests in the sandbox")
+            && error.contains("No module named 'no_such_module'"),
+        "{error}"
+    );
+    assert!(!error.contains('\n'), "{error}");
 }
 
 #[test]

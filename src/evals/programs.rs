@@ -119,6 +119,33 @@ impl Kind for ProgramsSpec {
     }
 }
 
+/// Tests that cannot be run here, such as those that want a module that python3 has not, would fail every program of the
+/// model. The data set's own solutions tell: some data sets have a wrong one, but not several at their beginning.
+fn try_references(
+    spec: &ProgramsSpec,
+    sandbox: &Sandbox,
+    problems: &[Problem],
+) -> Result<(), Error> {
+    const TRIED: usize = 3;
+    let solved = |p: &Problem| Some((p.id.clone(), p.reference()?));
+    let solved: Vec<(String, String)> = problems.iter().filter_map(solved).take(TRIED).collect();
+    let programs: Vec<String> = solved.iter().map(|(_, program)| program.clone()).collect();
+    let runs = sandbox.run_all(&programs)?;
+    if runs.iter().any(|run| run.ended == Ended::Finished) {
+        return Ok(());
+    }
+    let Some(((id, _), run)) = solved.first().zip(runs.first()) else {
+        return Ok(());
+    };
+    let what = format!(
+        "{}: {id}'s own solution fails its tests in the sandbox, so that no program could pass: {} {}",
+        spec.path.display(),
+        run.ended,
+        run.errors.trim_end().lines().last().unwrap_or_default(),
+    );
+    Err(Error::task(&spec.name, what))
+}
+
 /// The prepared task.
 pub struct Programs {
     spec: ProgramsSpec,
@@ -133,7 +160,7 @@ impl Programs {
     /// Reads the problems.
     ///
     /// # Errors
-    /// When there are none, fewer than were asked for, or two have one name.
+    /// When there are none, fewer than were asked for, two have one name, or their tests cannot be run here.
     pub fn new(spec: &ProgramsSpec, tokens: Rc<Tokens>, sandbox: Sandbox) -> Result<Self, Error> {
         let mut problems = Problem::read(&spec.path)?;
         let all = problems.len();
@@ -154,6 +181,7 @@ impl Programs {
             let what = format!("two problems of {} have one task_id", spec.path.display());
             return Err(Error::task(&spec.name, what));
         }
+        try_references(spec, &sandbox, &problems)?;
         let prompts: Result<Vec<Vec<u32>>, Error> = problems
             .iter()
             .map(|p| tokens.document(&p.prompt))
