@@ -175,10 +175,10 @@ fn a_score_without_items_must_be_reached_under_every_seed() {
          gates = [{ score = 'passkey.effective_context', at_least = 2048 }]",
     )
     .unwrap();
-    assert_eq!(
-        decide("study", &spec, &tables).unwrap().recipe.as_deref(),
-        Some("yarn")
-    );
+    let decision = decide("study", &spec, &tables).unwrap();
+    assert_eq!(decision.recipe.as_deref(), Some("yarn"));
+    let said = "plain has 512 in passkey.effective_context (2048 asked)";
+    assert!(decision.why.contains(said), "{}", decision.why);
     let last = tables
         .scores
         .iter_mut()

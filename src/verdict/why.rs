@@ -196,6 +196,13 @@ fn bound(gate: &Gate) -> Option<String> {
             gate.score,
             number(value),
         ),
+        // A score without items, the same under every seed.
+        (_, least) if bound == value => format!(
+            "{} has {value} in {} ({} asked)",
+            gate.arm,
+            gate.score,
+            least.unwrap_or_default(),
+        ),
         (_, least) => format!(
             "{} has at least {} in {} (mean {}, {} asked)",
             gate.arm,
