@@ -1,6 +1,6 @@
 //! Problems that a program solves: lines of HumanEval, MBPP, or EvalPlus's data sets in their form.
 use super::Error;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -49,6 +49,7 @@ struct Line {
     test_imports: Option<Vec<String>>,
     canonical_solution: Option<String>,
     code: Option<String>,
+    base_input: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +109,13 @@ impl Problem {
                 stop: AFTER_A_BODY,
                 tests: format!("{test}\ncheck({entry})"),
             });
+        }
+        if line.base_input.is_some() {
+            return Err(
+                "has inputs in the place of tests, as the files of EvalPlus's releases do; its data sets on the hub, \
+                 evalplus/humanevalplus and evalplus/mbppplus, have `test`: write one of these as JSONL"
+                    .into(),
+            );
         }
         let description = line.text.or(line.prompt);
         let (Some(description), Some(list)) = (description, line.test_list) else {
@@ -241,5 +249,9 @@ mod tests {
             error.contains("problems.jsonl:3: is no problem: it needs `prompt`"),
             "{error}"
         );
+        let released = r#"{"task_id": "HumanEval/0", "prompt": "def f(x):", "entry_point": "f", "canonical_solution": "",
+            "base_input": [[1]], "plus_input": [[2]], "atol": 0}"#;
+        let error = Problem::parse(released).unwrap_err();
+        assert!(error.contains("evalplus/humanevalplus"), "{error}");
     }
 }
