@@ -345,9 +345,8 @@ impl Task for Generate {
                 }
             }
         };
-        let best = &mut |_: usize, logits: &[f32]| Ok(generate::best_of(logits));
         let limit = self.spec.max_tokens;
-        let outputs = generate::decode(env, model, &prompts, limit, best, &mut ended)?;
+        let outputs = generate::greedy_until(env, model, &prompts, limit, &mut ended)?;
         if let Some(error) = failed {
             return Err(error);
         }

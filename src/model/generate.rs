@@ -2,6 +2,7 @@
 use super::{Decoder, Result, cache::KvCache};
 use crate::ops::{Env, cross_entropy, linear, rope, view};
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 /// Tokens of one chunk of a prompt.
 const CHUNK: usize = 1024;
@@ -27,12 +28,14 @@ pub fn greedy_until(
     max_new_tokens: usize,
     ended: &mut Ended,
 ) -> Result<Vec<Vec<u32>>> {
-    let best = &mut |_: usize, logits: &[f32]| Ok(best_of(logits));
+    let best = &mut |rows: &[(usize, &[f32])]| {
+        Ok(rows.par_iter().map(|(_, logits)| best_of(logits)).collect())
+    };
     decode(env, model, prompts, max_new_tokens, best, ended)
 }
 
-/// Picks the next id of a prompt, given its index and its logits (`[vocab]`).
-pub type Choose<'a> = dyn FnMut(usize, &[f32]) -> Result<u32> + 'a;
+/// Picks the next id of each of some prompts, given their indices, which rise, and logits (`[vocab]`).
+pub type Choose<'a> = dyn FnMut(&[(usize, &[f32])]) -> Result<Vec<u32>> + 'a;
 
 /// Says of a prompt's index and the ids made so far whether it ends here.
 pub type Ended<'a> = dyn FnMut(usize, &[u32]) -> bool + 'a;
@@ -47,12 +50,14 @@ pub fn decode(
     choose: &mut Choose,
     ended: &mut Ended,
 ) -> Result<Vec<Vec<u32>>> {
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    let capacity = longest + max_new_tokens;
-    let table = model.rope_table(env, capacity.max(1))?;
-    let mut cache = KvCache::new(env, model, prompts.len(), capacity)?;
     let mut out: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
-    let mut open: Vec<usize> = Vec::new();
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    if max_new_tokens == 0 || longest == 0 {
+        return Ok(out);
+    }
+    let capacity = longest + max_new_tokens;
+    let table = model.rope_table(env, capacity)?;
+    let mut cache = KvCache::new(env, model, prompts.len(), capacity)?;
     let mut last: Vec<Option<Tensor>> = vec![None; prompts.len()];
     let shares = !model.config.rope.depends_on_length();
     for (row, shared) in prefill_order(prompts) {
@@ -60,18 +65,27 @@ pub fn decode(
         if let Some((from, tokens)) = shared.filter(|_| shares) {
             cache.share(from, row, tokens)?;
             known = tokens;
+            if tokens == prompts[row].len() {
+                last[row] = last[from].clone();
+                continue;
+            }
         }
         let rest = &prompts[row][known..];
         last[row] = prefill(env, model, &mut cache, row, rest, &table)?;
     }
-    for (row, last) in last.iter().enumerate() {
-        if let Some(last) = last.as_ref().filter(|_| max_new_tokens > 0) {
-            let logits = linear::forward(env, last, &model.head().value)?;
-            out[row].push(choose(row, &view::<f32>(&logits)?)?);
-            open.push(row);
-        }
-    }
+    let mut open: Vec<usize> = (0..prompts.len())
+        .filter(|&row| last[row].is_some())
+        .collect();
+    let states: Vec<Tensor> = last.into_iter().flatten().collect();
+    let mut hidden = Tensor::cat(&states, 0)?;
     loop {
+        let logits = linear::forward(env, &hidden, &model.head().value)?;
+        let logits = view::<f32>(&logits)?;
+        let rows = logits.chunks_exact(model.config.vocab_size);
+        let rows: Vec<(usize, &[f32])> = open.iter().copied().zip(rows).collect();
+        for (&row, id) in open.iter().zip(choose(&rows)?) {
+            out[row].push(id);
+        }
         open.retain(|&row| out[row].len() < max_new_tokens && !ended(row, &out[row]));
         if open.is_empty() {
             return Ok(out);
@@ -80,18 +94,12 @@ pub fn decode(
             .iter()
             .filter_map(|&row| out[row].last().copied())
             .collect();
-        let hidden = model.hidden(env, &mut cache, &open, &ids, &table)?;
-        let logits = linear::forward(env, &hidden, &model.head().value)?;
-        let logits = view::<f32>(&logits)?;
-        let rows = logits.chunks_exact(model.config.vocab_size);
-        for (&row, logits) in open.iter().zip(rows) {
-            out[row].push(choose(row, logits)?);
-        }
+        hidden = model.hidden(env, &mut cache, &open, &ids, &table)?;
     }
 }
 
 /// The order in which prompts are read, and for each the row and the number of tokens of a prompt read
-/// before it that it begins with: all but its last token, at most.
+/// before it that it begins with: all but its last token, unless the two are the same.
 fn prefill_order(prompts: &[Vec<u32>]) -> Vec<(usize, Option<(usize, usize)>)> {
     let mut rows: Vec<usize> = (0..prompts.len()).collect();
     // Prompts with a long common beginning are neighbours in the order of their ids.
@@ -102,7 +110,10 @@ fn prefill_order(prompts: &[Vec<u32>]) -> Vec<(usize, Option<(usize, usize)>)> {
         let shared = before.and_then(|from| {
             let same = prompts[from].iter().zip(&prompts[row]);
             let tokens = same.take_while(|(a, b)| a == b).count();
-            let tokens = tokens.min(prompts[row].len().saturating_sub(1));
+            let tokens = match prompts[from] == prompts[row] {
+                true => tokens,
+                false => tokens.min(prompts[row].len().saturating_sub(1)),
+            };
             (tokens > 0).then_some((from, tokens))
         });
         order.push((row, shared));

@@ -3,6 +3,7 @@ use super::{Decoder, Result, generate};
 use crate::ops::Env;
 use candle_core::{Device, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling as Processing};
+use rayon::prelude::*;
 
 /// How the next token is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,9 +53,20 @@ pub fn sample(
 ) -> Result<Vec<Vec<u32>>> {
     let mut processors: Vec<LogitsProcessor> =
         seeds.iter().map(|&seed| sampling.processor(seed)).collect();
-    let choose = &mut |row: usize, logits: &[f32]| {
-        let logits = Tensor::new(logits, &Device::Cpu)?;
-        Ok(processors[row].sample(&logits)?)
+    // A draw looks at the whole vocabulary: one row after the other they took a fifth of the time of 100 rows.
+    let choose = &mut |rows: &[(usize, &[f32])]| {
+        let mut wanted: Vec<Option<&[f32]>> = vec![None; prompts.len()];
+        for &(row, logits) in rows {
+            wanted[row] = Some(logits);
+        }
+        let drawing = processors.par_iter_mut().zip(wanted);
+        let draw = |(processor, logits): (&mut LogitsProcessor, Option<&[f32]>)| {
+            let logits = Tensor::new(logits?, &Device::Cpu);
+            Some(logits.and_then(|logits| Ok(processor.sample(&logits)?)))
+        };
+        let drawn: std::result::Result<Vec<u32>, candle_core::Error> =
+            drawing.filter_map(draw).collect();
+        Ok(drawn?)
     };
     generate::decode(env, model, prompts, max_new_tokens, choose, ended)
 }

@@ -303,6 +303,22 @@ fn generation_does_not_depend_on_the_batch() {
             long.clone(),
         ];
         let together = generate::greedy(&env, &model, &prompts, 12, &[5, 9]).unwrap();
+        let seeds: Vec<u64> = (0..prompts.len() as u64).collect();
+        let draw = |prompts: &[Vec<u32>], seeds: &[u64]| {
+            let sampling = sample::Sampling {
+                temperature: 1.0,
+                top_p: None,
+                top_k: Some(20),
+            };
+            let never = &mut |_: usize, _: &[u32]| false;
+            sample::sample(&env, &model, prompts, seeds, sampling, 12, never).unwrap()
+        };
+        let drawn = draw(&prompts, &seeds);
+        for ((prompt, seed), want) in prompts.iter().zip(&seeds).zip(&drawn) {
+            let alone = draw(std::slice::from_ref(prompt), std::slice::from_ref(seed));
+            assert_eq!(&alone[0], want);
+        }
+        assert_ne!(drawn[3], drawn[7], "the same prompt under two seeds");
         let with_empty = [vec![Vec::new()], prompts.clone()].concat();
         let after_empty = generate::greedy(&env, &model, &with_empty, 12, &[5, 9]).unwrap();
         assert_eq!(after_empty[0], Vec::<u32>::new());

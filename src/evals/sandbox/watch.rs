@@ -300,6 +300,7 @@ mod tests {
     #[test]
     fn how_a_program_ended_follows_from_what_was_said_and_the_status() {
         let limits = Limits::default();
+        let all = limits.cpu_seconds as f64;
         let of = |said: &[u8], status, cpu| ended(said, b"token", status, cpu, &limits).to_string();
         assert_eq!(of(b"token", 0, 0.1), "finished");
         assert_eq!(of(b"", 0, 0.1), "failed: exit code 0");
@@ -307,8 +308,8 @@ mod tests {
         assert_eq!(of(b"!NameError", 1, 0.1), "failed: NameError");
         assert_eq!(of(b"!MemoryError", 1, 0.1), "memory");
         assert_eq!(of(b"", 128 + libc::SIGSEGV, 0.1), "failed: signal 11");
-        assert_eq!(of(b"", 128 + libc::SIGXCPU, 3.0), "timeout: CPU time");
-        assert_eq!(of(b"", 128 + libc::SIGKILL, 4.0), "timeout: CPU time");
+        assert_eq!(of(b"", 128 + libc::SIGXCPU, all), "timeout: CPU time");
+        assert_eq!(of(b"", 128 + libc::SIGKILL, all + 1.0), "timeout: CPU time");
         assert_eq!(of(b"", 128 + libc::SIGKILL, 0.1), "failed: signal 9");
         assert_eq!(of(b"!token", 1, 0.1), "failed: token");
     }
