@@ -62,7 +62,7 @@ pub fn sample(
         let drawing = processors.par_iter_mut().zip(wanted);
         let draw = |(processor, logits): (&mut LogitsProcessor, Option<&[f32]>)| {
             let logits = Tensor::new(logits?, &Device::Cpu);
-            Some(logits.and_then(|logits| Ok(processor.sample(&logits)?)))
+            Some(logits.and_then(|logits| processor.sample(&logits)))
         };
         let drawn: std::result::Result<Vec<u32>, candle_core::Error> =
             drawing.filter_map(draw).collect();
