@@ -12,7 +12,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// Numbers that look random: a linear congruential generator's.
