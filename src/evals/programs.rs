@@ -128,13 +128,13 @@ fn try_references(
 ) -> Result<(), Error> {
     const TRIED: usize = 3;
     let solved = |p: &Problem| Some((p.id.clone(), p.reference()?));
-    let solved: Vec<(String, String)> = problems.iter().filter_map(solved).take(TRIED).collect();
-    let programs: Vec<String> = solved.iter().map(|(_, program)| program.clone()).collect();
+    let (ids, programs): (Vec<String>, Vec<String>) =
+        problems.iter().filter_map(solved).take(TRIED).unzip();
     let runs = sandbox.run_all(&programs)?;
     if runs.iter().any(|run| run.ended == Ended::Finished) {
         return Ok(());
     }
-    let Some(((id, _), run)) = solved.first().zip(runs.first()) else {
+    let Some((id, run)) = ids.first().zip(runs.first()) else {
         return Ok(());
     };
     let what = format!(

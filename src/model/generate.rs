@@ -35,14 +35,14 @@ pub fn greedy_until(
 }
 
 /// Picks the next id of each of some prompts, given their indices, which rise, and logits (`[vocab]`).
-pub type Choose<'a> = dyn FnMut(&[(usize, &[f32])]) -> Result<Vec<u32>> + 'a;
+pub(super) type Choose<'a> = dyn FnMut(&[(usize, &[f32])]) -> Result<Vec<u32>> + 'a;
 
 /// Says of a prompt's index and the ids made so far whether it ends here.
 pub type Ended<'a> = dyn FnMut(usize, &[u32]) -> bool + 'a;
 
 /// Continues each prompt by the ids that `choose` picks, decoded together with a KV cache: up to
 /// `max_new_tokens` ids a prompt, until `ended`. The logits of a prompt do not depend on the others.
-pub fn decode(
+pub(super) fn decode(
     env: &Env,
     model: &Decoder,
     prompts: &[Vec<u32>],
@@ -99,7 +99,8 @@ pub fn decode(
 }
 
 /// The order in which prompts are read, and for each the row and the number of tokens of a prompt read
-/// before it that it begins with: all but its last token, unless the two are the same.
+/// before it that it begins with: all of them only where the two are the same, since a prompt comes before those
+/// that begin with it.
 fn prefill_order(prompts: &[Vec<u32>]) -> Vec<(usize, Option<(usize, usize)>)> {
     let mut rows: Vec<usize> = (0..prompts.len()).collect();
     // Prompts with a long common beginning are neighbours in the order of their ids.
@@ -110,10 +111,6 @@ fn prefill_order(prompts: &[Vec<u32>]) -> Vec<(usize, Option<(usize, usize)>)> {
         let shared = before.and_then(|from| {
             let same = prompts[from].iter().zip(&prompts[row]);
             let tokens = same.take_while(|(a, b)| a == b).count();
-            let tokens = match prompts[from] == prompts[row] {
-                true => tokens,
-                false => tokens.min(prompts[row].len().saturating_sub(1)),
-            };
             (tokens > 0).then_some((from, tokens))
         });
         order.push((row, shared));
@@ -150,7 +147,7 @@ fn chunk_size(model: &Decoder, length: usize) -> usize {
 }
 
 /// The likeliest id; the lower of equal ones.
-pub fn best_of(logits: &[f32]) -> u32 {
+fn best_of(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (i, x) in logits.iter().enumerate() {
         if *x > logits[best] {

@@ -64,8 +64,7 @@ pub fn sample(
             let logits = Tensor::new(logits?, &Device::Cpu);
             Some(logits.and_then(|logits| processor.sample(&logits)))
         };
-        let drawn: std::result::Result<Vec<u32>, candle_core::Error> =
-            drawing.filter_map(draw).collect();
+        let drawn: candle_core::Result<Vec<u32>> = drawing.filter_map(draw).collect();
         Ok(drawn?)
     };
     generate::decode(env, model, prompts, max_new_tokens, choose, ended)
