@@ -1,4 +1,8 @@
-//! What a benchmark reports of memory.
+//! What a benchmark reports of memory, and the allocator that the program has.
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The largest resident size of this process so far, in MiB.
 pub fn peak_mib() -> Result<u64, Box<dyn std::error::Error>> {
