@@ -2,7 +2,11 @@
 //!
 //! statrs gives the cumulative distributions. Its quantile of Student's t is not used: it is off by 1e-3 at a million
 //! degrees of freedom, and does not end at a hundred million.
-use statrs::function::{beta::beta_reg, erf::erfc, gamma::ln_gamma};
+use statrs::function::{
+    beta::beta_reg,
+    erf::erfc,
+    gamma::{gamma_lr, ln_gamma},
+};
 
 /// From here on Student's t is the normal distribution with the first term of its expansion, to 1e-9.
 const NORMAL_DF: f64 = 1e5;
@@ -48,6 +52,13 @@ pub fn detectable(alpha: f64, power: f64, df: f64) -> f64 {
         high *= 2.0;
     }
     bisect(0.0, high, |shift| exceeds(critical, shift, df) >= power)
+}
+
+/// The median of a sample's standard deviation with `df` degrees of freedom, as a part of the true one.
+pub fn median_of_deviation(df: f64) -> f64 {
+    // df·s² has the chi-squared distribution.
+    let high = 2.0 * df + 2.0;
+    (bisect(0.0, high, |x| gamma_lr(df / 2.0, x / 2.0) >= 0.5) / df).sqrt()
 }
 
 /// P((Z + shift) / s > critical), where df·s² has the chi-squared distribution with `df` degrees of freedom.

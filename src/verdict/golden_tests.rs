@@ -2,7 +2,7 @@
 use super::{
     Estimate, Item,
     bootstrap::Bootstrap,
-    distribution::{detectable, student_p, student_quantile},
+    distribution::{detectable, median_of_deviation, student_p, student_quantile},
     holm,
     layout::Layout,
     share::{mcnemar, wilson},
@@ -53,6 +53,14 @@ fn power_is_statsmodels() {
     for case in golden()["power"].as_array().unwrap() {
         let got = detectable(number(&case["alpha"]), 0.8, number(&case["df"]));
         close(got, &case["shift"], 1e-4, &case.to_string());
+    }
+}
+
+#[test]
+fn median_deviations_are_scipys() {
+    for case in golden()["deviations"].as_array().unwrap() {
+        let got = median_of_deviation(number(&case["df"]));
+        close(got, &case["median"], 1e-10, &case.to_string());
     }
 }
 
