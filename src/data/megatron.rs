@@ -87,6 +87,9 @@ pub(super) struct Sealed {
     pub idx: String,
 }
 
+/// Bytes that are hashed at once.
+const HASHED: u64 = 16 << 20;
+
 /// Changes when the same documents give other ids or other files.
 const FORMAT: &str = "tokens 1";
 
@@ -364,10 +367,19 @@ fn length(from: &mut impl Read) -> std::io::Result<u32> {
     Ok(u32::from_le_bytes(word))
 }
 
-/// blake3 of a file, by all threads.
+/// blake3 of a file, by all threads. It is read in blocks: a map of it would count as this process's memory, all of it.
 pub(super) fn hash(path: &Path) -> std::io::Result<String> {
     let mut hash = blake3::Hasher::new();
-    hash.update_mmap_rayon(path)?;
+    let mut file = File::open(path)?;
+    let mut block = Vec::new();
+    while Read::by_ref(&mut file)
+        .take(HASHED)
+        .read_to_end(&mut block)?
+        > 0
+    {
+        hash.update_rayon(&block);
+        block.clear();
+    }
     Ok(hash.finalize().to_hex().to_string())
 }
 
