@@ -54,11 +54,9 @@ pub fn detectable(alpha: f64, power: f64, df: f64) -> f64 {
     bisect(0.0, high, |shift| exceeds(critical, shift, df) >= power)
 }
 
-/// The median of a sample's standard deviation with `df` degrees of freedom, as a part of the true one.
-pub fn median_of_deviation(df: f64) -> f64 {
-    // df·s² has the chi-squared distribution.
-    let high = 2.0 * df + 2.0;
-    (bisect(0.0, high, |x| gamma_lr(df / 2.0, x / 2.0) >= 0.5) / df).sqrt()
+/// The mean of a sample's standard deviation with `df` degrees of freedom, as a part of the true one (c4).
+pub fn mean_of_deviation(df: f64) -> f64 {
+    (2.0 / df).sqrt() * (ln_gamma((df + 1.0) / 2.0) - ln_gamma(df / 2.0)).exp()
 }
 
 /// P((Z + shift) / s > critical), where df·s² has the chi-squared distribution with `df` degrees of freedom.

@@ -1,7 +1,7 @@
 //! A mean with its interval, its p and the difference that it could have shown.
 use super::{
     bootstrap::Bootstrap,
-    distribution::{detectable, median_of_deviation, student_quantile},
+    distribution::{detectable, mean_of_deviation, student_quantile},
     layout::{Item, Layout, Moments, Uneven, sum_of_squares},
     share::wilson,
 };
@@ -204,12 +204,12 @@ impl Estimate {
     /// The smallest true difference that a study with this error finds with 80 % power at a two-sided `alpha`; nothing where
     /// there is no interval. It is a t test's with as many degrees of freedom as give this quantile.
     ///
-    /// The deviation of a few seeds is mostly smaller than the true one (of three its median is by 17 %), and so would be
-    /// what a study says it can see: the part of the seeds is made up for that. That of the clusters is not, since their
+    /// The deviation of a few seeds is smaller than the true one in the mean (of three by 11 %), and so would be what
+    /// studies say they can see: the part of the seeds is made up for that. That of the clusters is not, since their
     /// jackknife is rather too large (`results/statistics.md`).
     pub fn detectable(&self, alpha: f64) -> Option<f64> {
         let error = self.standard_error();
-        let of_seeds = 1.0 / median_of_deviation(self.seeds_df()) - 1.0;
+        let of_seeds = 1.0 / mean_of_deviation(self.seeds_df()) - 1.0;
         let unbiased = error * (1.0 + self.seed_share() * of_seeds);
         (error > 0.0).then(|| unbiased * detectable(alpha, POWER, self.equivalent_df(alpha)))
     }

@@ -265,7 +265,7 @@ fn tables(design: &Design, simulated: &Simulated) -> Tables {
 struct Outcomes {
     /// Share of studies of equal arms that find a recipe.
     equal: f64,
-    /// Median of the smallest differences that they said they could see.
+    /// Mean of the smallest differences that they said they could see.
     detectable: f64,
     /// Share of other studies in which the last arm is the recipe when it is better by that.
     wins: f64,
@@ -284,9 +284,7 @@ fn studies(design: &Design, arms: usize, repetitions: usize) -> Outcomes {
             last.and_then(|c| c.detectable).unwrap_or_default(),
         )
     });
-    let mut said: Vec<f64> = equal.iter().map(|e| e.1).collect();
-    said.sort_by(f64::total_cmp);
-    let detectable = said[repetitions / 2];
+    let detectable = equal.iter().map(|e| e.1).sum::<f64>() / repetitions as f64;
     let won = each(repetitions, |i| {
         study("better", design, arms, detectable, i).recipe == Some(name(arms - 1))
     });
@@ -396,8 +394,9 @@ fn intervals_cover_and_equal_arms_do_not_win() {
             "{label}: equal arms win {}",
             found.equal
         );
+        // The mean of 120 heavy-tailed studies is above that of 2,000.
         assert!(
-            (0.62..0.95).contains(&found.wins),
+            (0.62..0.98).contains(&found.wins),
             "{label}: {} of 0.8",
             found.wins
         );

@@ -97,7 +97,7 @@ fn the_best_arm_that_passes_the_gates_is_the_recipe() {
     assert!(
         (against.better_by - 0.6).abs() < 1e-9 && against.low.unwrap() > 0.3 && against.is_better()
     );
-    insta::assert_snapshot!(decision.why, @"yarn is the recipe: it alone is shown to be better than plain. The gates shut out: wild is at most 0.5033 worse in short.nats_per_token (mean 0.5002, 0.1 allowed). Within the limits: plain is at least 0.0967 better in short.nats_per_token (mean 0.0998, 0.1 worse allowed); yarn is at most 0.0333 worse in short.nats_per_token (mean 0.0302, 0.1 allowed). With the baseline, in passkey.2048.exact_match: yarn (0.75) is better than plain (0.15) by 0.60, 0.35 to 0.85, p 0.009 (3 seeds, 40 items in 40 clusters; could see 0.39). (Intervals are 95 % for one comparison, p is Holm's.)");
+    insta::assert_snapshot!(decision.why, @"yarn is the recipe: it alone is shown to be better than plain. The gates shut out: wild is at most 0.5033 worse in short.nats_per_token (mean 0.5002, 0.1 allowed). Within the limits: plain is at least 0.0967 better in short.nats_per_token (mean 0.0998, 0.1 worse allowed); yarn is at most 0.0333 worse in short.nats_per_token (mean 0.0302, 0.1 allowed). With the baseline, in passkey.2048.exact_match: yarn (0.75) is better than plain (0.15) by 0.60, 0.35 to 0.85, p 0.009 (3 seeds, 40 items in 40 clusters; could see 0.37). (Intervals are 95 % for one comparison, p is Holm's.)");
 }
 
 #[test]

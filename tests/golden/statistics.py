@@ -18,8 +18,8 @@ seeds = dict(values=values, mean=m, low=low, high=high, p=stats.ttest_1samp(valu
 quantiles = [dict(alpha=alpha, df=df, t=stats.t.isf(alpha / 2, df))
              for alpha in [0.4, 0.1, 0.05, 0.05 / 7, 1e-4] for df in [1, 1.3, 2, 4.5, 29, 1e3, 1e5, 1e6, 1e7, 1e8]]
 p_values = [dict(t=t, df=df, p=2 * stats.t.sf(t, df)) for t in [0, 0.3, 1.7, 4, 9] for df in [1, 2.5, 12, 1e4, 1e7]]
-# The median of a standard deviation with df degrees of freedom, of the true one.
-deviations = [dict(df=df, median=stats.chi(df).median() / np.sqrt(df)) for df in [1, 2, 4, 9, 30]]
+# The mean of a standard deviation with df degrees of freedom, of the true one.
+deviations = [dict(df=df, mean=stats.chi(df).mean() / np.sqrt(df)) for df in [1, 2, 4, 9, 30]]
 
 # The noncentrality of a one-sample t test with df + 1 observations: power 0.8 in its own direction.
 power = []
