@@ -2,11 +2,7 @@
 //!
 //! statrs gives the cumulative distributions. Its quantile of Student's t is not used: it is off by 1e-3 at a million
 //! degrees of freedom, and does not end at a hundred million.
-use statrs::function::{
-    beta::beta_reg,
-    erf::erfc,
-    gamma::{gamma_lr, ln_gamma},
-};
+use statrs::function::{beta::beta_reg, erf::erfc, gamma::ln_gamma};
 
 /// From here on Student's t is the normal distribution with the first term of its expansion, to 1e-9.
 const NORMAL_DF: f64 = 1e5;
