@@ -394,9 +394,14 @@ fn intervals_cover_and_equal_arms_do_not_win() {
             "{label}: equal arms win {}",
             found.equal
         );
-        // The mean of 120 heavy-tailed studies is above that of 2,000.
+        // The mean of what 120 heavy-tailed studies say is above that of 2,000.
+        let most = if design.kind == Kind::Heavy {
+            0.98
+        } else {
+            0.95
+        };
         assert!(
-            (0.62..0.98).contains(&found.wins),
+            (0.62..most).contains(&found.wins),
             "{label}: {} of 0.8",
             found.wins
         );
