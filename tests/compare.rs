@@ -30,7 +30,7 @@ fn arms_of_a_table_are_paired_and_corrected() {
      score               arm          value  first  difference  95 % interval             p  could see      items  test
      quiz.exact_match ↑  items.csv@b  0.800  0.308       0.492  0.425 to 0.559  below 0.001      0.106  120 in 30  t
      quiz.exact_match ↑  items.csv@c   0.31   0.31      0.0000  all agree             1.000             120 in 30  t
-    first: items.csv@a. Differences are arm less first, paired by item; p is Holm's over 2 arms in each score; "could see" is the smallest true difference that these items and seeds would have found with 80 % power.
+    first: items.csv@a. Differences are arm less first, paired by item; p is Holm's over the arms in each score; "could see" is the smallest true difference that these items and seeds would have found with 80 % power.
     "#);
     let (code, out, _) = work.run(&["compare", "items.csv@c", "items.csv@b", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -89,7 +89,7 @@ fn results_trials_and_scores_are_read() {
     // All arms of the folder, the base first.
     let (_, out, _) = work.run(&["compare", "results/small"]);
     assert!(
-        out.contains("first: results/small@base") && out.contains("Holm's over 2 arms"),
+        out.contains("first: results/small@base") && out.contains("Holm's over the arms"),
         "{out}"
     );
     let (code, out, _) = work.run(&["compare", "results/small/scores.csv", "--json"]);
@@ -126,7 +126,11 @@ fn bad_input_is_one_line() {
     insta::assert_snapshot!(refused("a.csv", "task,item,value\n", &["a.csv"]), @"error: a.csv: has no column metric; a table of items needs task, item, metric, value");
     insta::assert_snapshot!(refused("a.csv", "task,item,metric,value\nq,1,acc,x\n", &["a.csv"]), @"error: a.csv:2: CSV deserialize error: record 1 (line: 2, byte: 23): field 3: invalid float literal");
     insta::assert_snapshot!(refused("a.csv", "task,item,metric,value\nq,1,acc,1\n", &["a.csv"]), @"error: a.csv: one arm alone, a.csv, has nothing to be compared with; name another");
-    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value\nq,2,acc,1\n", &["a.csv", "b.csv"]), @"error: a.csv has no items in common with b.csv; compare arms that were scored on the same suite");
+    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value\nq,2,acc,1\n", &["a.csv", "b.csv"]), @"error: nothing can be compared; arms must have the same items under the same seeds: b.csv and a.csv: they have no items in common");
+    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value\nq,1,acc,1\nq,1,acc,0\n", &["a.csv", "b.csv"]), @r#"error: nothing can be compared; arms must have the same items under the same seeds: b.csv and a.csv: item "1" is there more than once"#);
+    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value\nq,\"1\n1\",acc,1\nq,2,acc,nan\n", &["a.csv", "b.csv"]), @"error: b.csv:4: a value must be a number, and a weight 0 or more");
+    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value,weight\nq,1,acc,1,2\n", &["a.csv", "b.csv"]), @r#"error: nothing can be compared; arms must have the same items under the same seeds: b.csv and a.csv: item "1" does not weigh the same everywhere (a loss per token under two tokenizers cannot be compared; bits per byte can)"#);
+    insta::assert_snapshot!(refused("b.csv", "task,item,metric,value,cluster\nq,1,acc,1,c\n", &["a.csv", "b.csv"]), @r#"error: nothing can be compared; arms must have the same items under the same seeds: b.csv and a.csv: item "1" is not in the same cluster everywhere"#);
     insta::assert_snapshot!(refused("b.csv", "task,item,metric,value\nq,1,acc,1\n", &["a.csv", "b.csv@c"]), @"error: b.csv: no arm is named c; there are b.csv");
     insta::assert_snapshot!(refused("r.jsonl", "{}\n", &["r.jsonl", "a.csv"]), @"error: r.jsonl:1: is no record of an evaluation: missing field `task` at line 1 column 2");
     insta::assert_snapshot!(refused("small/x", "", &["small"]), @"error: small: neither a results folder (manifest.toml with its trials, or scores.csv) nor a trial (records.jsonl)");

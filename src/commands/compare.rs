@@ -71,16 +71,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     for score in scores(&first.items) {
         rows.extend(compare(&score, first, others));
     }
-    ensure!(
-        rows.iter().any(|row| row.comparison.is_some()),
-        "{} has no items in common with {}; compare arms that were scored on the same suite",
-        first.name,
-        others
-            .iter()
-            .map(|a| a.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    );
+    if rows.iter().all(|row| row.comparison.is_none()) {
+        let reasons: BTreeSet<&String> =
+            rows.iter().filter_map(|row| row.why_not.as_ref()).collect();
+        let reasons: Vec<&str> = reasons.into_iter().map(String::as_str).collect();
+        bail!(
+            "nothing can be compared; arms must have the same items under the same seeds: {}",
+            reasons.join("; ")
+        );
+    }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
@@ -175,7 +174,7 @@ fn compare(score: &Score, first: &Arm, others: &[Arm]) -> Vec<Row> {
             found.push((&other.name, &first.name, pairing));
         }
     }
-    let mut compared = compare_all(&found, 1.0).into_iter();
+    let mut compared = compare_all(&found, 1.0, 0).into_iter();
     for row in rows.iter_mut().filter(|row| row.why_not.is_none()) {
         row.comparison = compared.next();
     }
@@ -235,9 +234,11 @@ fn text(rows: &[Row], first: &str, others: usize) -> String {
             n(c.value),
             n(c.than_value),
             n(c.better_by),
-            c.low.zip(c.high).map_or("all agree".into(), |(low, high)| {
-                format!("{} to {}", n(low), n(high))
-            }),
+            match c.low.zip(c.high) {
+                Some((low, high)) => format!("{} to {}", n(low), n(high)),
+                None if c.test.is_empty() => "unknown".into(),
+                None => "all agree".into(),
+            },
             p(c.p_corrected),
             c.detectable.map_or(String::new(), n),
             format!("{}{clusters}{seeds}", c.items),
@@ -251,7 +252,7 @@ fn text(rows: &[Row], first: &str, others: usize) -> String {
     let mut said = lines.join("\n") + "\n";
     said += &format!("first: {first}. Differences are arm less first, paired by item");
     if others > 1 {
-        said += &format!("; p is Holm's over {others} arms in each score");
+        said += "; p is Holm's over the arms in each score";
     }
     said += "; \"could see\" is the smallest true difference that these items and seeds would have found with 80 % power.\n";
     let left_out = rows
@@ -262,6 +263,10 @@ fn text(rows: &[Row], first: &str, others: usize) -> String {
     if left_out > 0 {
         said +=
             &format!("Up to {left_out} items of a score are not in both arms and are left out.\n");
+    }
+    let unknown = |row: &Row| row.comparison.as_ref().is_some_and(|c| c.test.is_empty());
+    if rows.iter().any(unknown) {
+        said += "unknown: one cluster of items under one seed tells no error.\n";
     }
     let reasons: BTreeSet<&String> = rows.iter().filter_map(|row| row.why_not.as_ref()).collect();
     for reason in reasons {
@@ -413,8 +418,13 @@ fn table(path: &Path) -> Result<Vec<Arm>> {
         needed.join(", ")
     );
     let mut arms: Vec<Arm> = Vec::new();
-    for (i, line) in reader.deserialize::<Line>().enumerate() {
-        let line = line.map_err(|e| anyhow::anyhow!("{}:{}: {e}", path.display(), i + 2))?;
+    for row in reader.records() {
+        // The error says the line itself.
+        let row = row.with_context(place)?;
+        let at = row.position().map_or(0, csv::Position::line);
+        let line: Line = row
+            .deserialize(Some(&header))
+            .map_err(|e| anyhow::anyhow!("{}:{at}: {e}", path.display()))?;
         if of_trials && !line.position.is_empty() {
             continue;
         }
@@ -425,9 +435,8 @@ fn table(path: &Path) -> Result<Vec<Arm>> {
         let weight = line.weight.unwrap_or(1.0);
         ensure!(
             line.value.is_finite() && weight.is_finite() && weight >= 0.0,
-            "{}:{}: a value must be a number, and a weight 0 or more",
-            path.display(),
-            i + 2
+            "{}:{at}: a value must be a number, and a weight 0 or more",
+            path.display()
         );
         let name = match line.arm.is_empty() {
             true => path.display().to_string(),

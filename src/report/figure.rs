@@ -126,13 +126,12 @@ fn render(
             ))?;
             let style = ("sans-serif", 14).into_font().color(&BLACK);
             legend.draw(&Text::new((*arm).to_string(), (x + 38, y - 7), style))?;
-            let mark = |c: (f64, f64)| c;
             match i % 3 {
                 0 => {
                     chart.draw_series(
                         points
                             .iter()
-                            .map(|p| Circle::new(mark(at(p)), 4, colour.filled())),
+                            .map(|p| Circle::new(at(p), 4, colour.filled())),
                     )?;
                     legend.draw(&Circle::new((x + 15, y), 4, colour.filled()))?;
                 }
@@ -140,7 +139,7 @@ fn render(
                     chart.draw_series(
                         points
                             .iter()
-                            .map(|p| TriangleMarker::new(mark(at(p)), 5, colour.filled())),
+                            .map(|p| TriangleMarker::new(at(p), 5, colour.filled())),
                     )?;
                     legend.draw(&TriangleMarker::new((x + 15, y), 5, colour.filled()))?;
                 }
@@ -148,7 +147,7 @@ fn render(
                     chart.draw_series(
                         points
                             .iter()
-                            .map(|p| Cross::new(mark(at(p)), 4, colour.stroke_width(2))),
+                            .map(|p| Cross::new(at(p), 4, colour.stroke_width(2))),
                     )?;
                     legend.draw(&Cross::new((x + 15, y), 4, colour.stroke_width(2)))?;
                 }

@@ -28,7 +28,7 @@ pub enum Error {
 /// Result of a report.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Writes `trials.csv`, `scores.csv`, `summary.csv`, `decision.toml` and `figure.svg` to `folder`. Of
+/// Writes `trials.csv`, `scores.csv`, `summary.csv`, `decision.toml` and `figure.svg` to `folder`; what there is nothing for is removed. Of
 /// these, `trials.csv` alone holds anything that was timed.
 ///
 /// # Errors
@@ -50,15 +50,26 @@ pub fn write(
             what: e.to_string(),
         })?;
         replace(&path, text.as_bytes())?;
-    } else if path.exists() {
+    } else {
         // The study decides nothing any more.
-        std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+        remove(&path)?;
     }
     let path = folder.join("figure.svg");
     match figure::draw(title, summary) {
         Some(Ok(svg)) => replace(&path, svg.as_bytes()),
         Some(Err(what)) => Err(Error::Format { path, what }),
-        None => Ok(()),
+        None => remove(&path),
+    }
+}
+
+/// Removes what an earlier report has left there.
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
+            path: path.to_path_buf(),
+            source,
+        }),
+        _ => Ok(()),
     }
 }
 

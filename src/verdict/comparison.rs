@@ -15,7 +15,7 @@ pub struct Comparison {
     pub than_value: f64,
     /// Positive where `arm` is better (in a comparison without a direction: higher).
     pub better_by: f64,
-    /// The 95 % interval of this comparison alone; nothing where all items agree.
+    /// The 95 % interval of this comparison alone; nothing where all items agree, and where no error can be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub low: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct Comparison {
     pub seeds: usize,
     pub items: usize,
     pub clusters: usize,
-    /// How it was tested: bootstrap, t or mcnemar.
+    /// How it was tested: bootstrap, t or mcnemar; empty where no error can be told, with one cluster and one seed.
     pub test: String,
     /// What would settle a difference of this size.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,11 +57,14 @@ impl Comparison {
     }
 }
 
-/// Comparisons that are made together: of arms and pairings, with the sign that makes better positive.
-pub fn compare_all(found: &[(&str, &str, Pairing)], sign: f64) -> Vec<Comparison> {
+/// Comparisons that are made together: of arms and pairings, with the sign that makes better positive. They are corrected
+/// for as many as there are, or for `family`, where it is larger: where the scores themselves chose which are made.
+pub fn compare_all(found: &[(&str, &str, Pairing)], sign: f64, family: usize) -> Vec<Comparison> {
     let p: Vec<f64> = found.iter().map(|(_, _, pairing)| pairing.p()).collect();
-    let corrected = holm(&p);
-    let each = ALPHA / found.len().max(1) as f64;
+    let family = family.max(found.len());
+    let others = std::iter::repeat_n(1.0, family - found.len());
+    let corrected = holm(&p.iter().copied().chain(others).collect::<Vec<f64>>());
+    let each = ALPHA / family.max(1) as f64;
     let comparison = |(i, (arm, than, pairing)): (usize, &(&str, &str, Pairing))| {
         let difference = match sign < 0.0 {
             true => pairing.difference.clone().negated(),
@@ -69,6 +72,10 @@ pub fn compare_all(found: &[(&str, &str, Pairing)], sign: f64) -> Vec<Comparison
         };
         let interval = difference.interval(ALPHA);
         let detectable = difference.detectable(each);
+        let detectable = match pairing.mcnemar {
+            None => detectable,
+            Some(_) => detectable.and_then(|least| least_of_mcnemar(least, difference.items, each)),
+        };
         Comparison {
             arm: (*arm).into(),
             than: (*than).into(),
@@ -85,6 +92,7 @@ pub fn compare_all(found: &[(&str, &str, Pairing)], sign: f64) -> Vec<Comparison
             clusters: difference.clusters,
             test: match pairing.mcnemar {
                 Some(_) => "mcnemar".into(),
+                None if !difference.has_error() => String::new(),
                 None => difference.method().into(),
             },
             settled_by: match corrected[i] < ALPHA {
@@ -96,11 +104,19 @@ pub fn compare_all(found: &[(&str, &str, Pairing)], sign: f64) -> Vec<Comparison
     found.iter().enumerate().map(comparison).collect()
 }
 
+/// McNemar's test finds nothing among fewer items that differ than give 2^(1 − n) below `alpha`, whatever the error; no
+/// difference at all where there are fewer items.
+fn least_of_mcnemar(detectable: f64, items: usize, alpha: f64) -> Option<f64> {
+    let differ = (1.0 - alpha.log2()).ceil() / items as f64;
+    (differ <= 1.0).then(|| detectable.max(differ))
+}
+
 /// From the variance that the seeds and the clusters add: it falls with the number of either, and the difference is found
 /// where the variance is (difference / detectable)² of what it is.
 fn settled_by(difference: &Estimate, detectable: f64) -> Option<SettledBy> {
     let ratio = (difference.mean.abs() / detectable).powi(2);
-    if ratio == 0.0 {
+    // A larger one than could be seen was not significant by bad luck alone: no number speaks of that.
+    if ratio == 0.0 || ratio >= 1.0 {
         return None;
     }
     let seeds = difference.seed_share();

@@ -2,13 +2,16 @@
 use super::{
     Better, Comparison, Error, Gate, GateSpec, Pairing, Result, Selector, Tables,
     comparison::compare_all,
-    gate::{BASE, difference, mean, stand},
+    gate::{BASE, difference, mean, seeds, stand},
     why::why,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Arms whose tokens differ by less than this share cost the same: stages end on whole steps.
 const SAME_COST: f64 = 0.01;
+/// Seeds without which no arm is shown to be better: what training itself adds cannot be told from one.
+pub(super) const FEWEST_SEEDS: usize = 2;
 
 /// The `[decision]` table of a study.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -66,10 +69,11 @@ pub enum Status {
     /// The recipe passes the gates, is shown to be better than the baseline, and is shown to be better than every other
     /// arm of which that is true, or is the cheapest of those that it cannot be told from.
     Decided,
-    /// Several arms pass, are better than the baseline, cannot be told from each other and cost the same. The recipe is
-    /// the one with the best mean, which is no evidence for it.
+    /// Of the arms that pass, are better than the baseline and cannot be told from the one with the best mean, several
+    /// are the cheapest. The recipe is the one of these with the best mean, which is no evidence for it.
     Tied,
-    /// Trials have not run, no arm is shown to pass the gates, or none is shown to be better than the baseline.
+    /// Trials have not run, no arm is shown to pass the gates, or none is shown to be better than the baseline, as none
+    /// can be under one seed.
     NoDecision,
 }
 
@@ -86,12 +90,18 @@ pub struct Decision {
     pub axes: String,
     pub score: String,
     pub baseline: String,
-    /// Arms that are better than the baseline, too, and cannot be told from the one with the best mean.
+    /// The arm with the best mean of those that pass and are better than the baseline, on the seeds that all of them have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Arms that are better than the baseline, too, and cannot be told from the leader.
     pub ties: Vec<String>,
+    /// Pairs of arms that were to be compared and cannot be, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_compared: Vec<String>,
     /// In plain words.
     pub why: String,
     pub gates: Vec<Gate>,
-    /// First of every passing arm with the baseline, then of the best of them with the others.
+    /// First of every passing arm with the baseline, then of the leader with the others that beat it.
     pub comparisons: Vec<Comparison>,
 }
 
@@ -112,7 +122,9 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
         axes: String::new(),
         score: best.to_string(),
         baseline: baseline.clone(),
+        leader: None,
         ties: Vec::new(),
+        not_compared: Vec::new(),
         why: String::new(),
         gates: Vec::new(),
         comparisons: Vec::new(),
@@ -130,7 +142,7 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
         let selector = Selector::parse(&gate.score)?;
         selector.check(&tables.scores)?;
         for arm in &arms {
-            decision.gates.extend(stand(tables, gate, &selector, arm)?);
+            decision.gates.push(stand(tables, gate, &selector, arm)?);
         }
     }
     let passing: Vec<&str> = arms
@@ -138,32 +150,38 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
         .copied()
         .filter(|arm| decision.gates.iter().all(|g| g.arm != *arm || g.passed))
         .collect();
+    let compare = |pairs: Vec<(&str, &str)>, family, not_compared: &mut Vec<String>| {
+        let mut found: Vec<(&str, &str, Pairing)> = Vec::new();
+        for (arm, than) in pairs {
+            match difference(tables, &best, arm, than) {
+                Ok(pairing) => found.push((arm, than, pairing)),
+                Err(e) => not_compared.push(format!("{arm} with {than}: {e}")),
+            }
+        }
+        compare_all(&found, sign, family)
+    };
     let rivals = passing.iter().copied().filter(|arm| *arm != baseline);
     decision.comparisons = compare(
-        tables,
-        &best,
-        sign,
-        rivals.map(|arm| (arm, baseline.as_str())),
+        rivals.map(|arm| (arm, baseline.as_str())).collect(),
+        0,
+        &mut decision.not_compared,
     );
-    let goodness = |arm: &str| sign * mean(tables, &best, arm).unwrap_or(f64::NEG_INFINITY);
-    let mut proven: Vec<&str> = passing
-        .iter()
-        .copied()
-        .filter(|arm| {
-            decision
-                .comparisons
-                .iter()
-                .any(|c| c.arm == *arm && c.is_better())
-        })
-        .collect();
+    let is_proven = |arm: &&str| {
+        let of_arm = decision.comparisons.iter().find(|c| c.arm == **arm);
+        of_arm.is_some_and(|c| c.is_better() && c.seeds >= FEWEST_SEEDS)
+    };
+    let mut proven: Vec<&str> = passing.iter().copied().filter(is_proven).collect();
+    let goodness = on_common_seeds(tables, &best, sign, &proven);
     // A stable sort: of equal arms the study's first is taken.
     proven.sort_by(|a, b| goodness(b).total_cmp(&goodness(a)));
     if let Some((&first, others)) = proven.split_first() {
+        decision.leader = Some(first.to_string());
+        // The leader is chosen by these scores, so that its comparisons stand for those of all pairs.
+        let pairs = proven.len() * others.len() / 2;
         let found = compare(
-            tables,
-            &best,
-            sign,
-            others.iter().map(|other| (first, *other)),
+            others.iter().map(|other| (first, *other)).collect(),
+            pairs,
+            &mut decision.not_compared,
         );
         let beaten = |arm: &str| found.iter().any(|c| c.than == arm && c.is_better());
         decision.ties = others
@@ -172,17 +190,12 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
             .map(|arm| (*arm).to_string())
             .collect();
         decision.comparisons.extend(found);
-        let equals: Vec<&str> = [first]
-            .into_iter()
-            .chain(decision.ties.iter().map(String::as_str))
-            .collect();
-        let cheap = cheapest(tables, &equals);
-        decision.status = if cheap.len() == 1 {
-            Status::Decided
-        } else {
-            Status::Tied
+        let cheap = decision.cheapest(tables);
+        let recipe = cheap.first().map_or(first, |arm| *arm).to_string();
+        decision.status = match cheap.len() {
+            1 => Status::Decided,
+            _ => Status::Tied,
         };
-        let recipe = cheap.first().copied().unwrap_or(first).to_string();
         let trial = tables.trials.iter().find(|t| t.arm == recipe);
         decision.axes = trial.map_or(String::new(), |t| t.axes.clone());
         decision.recipe = Some(recipe);
@@ -207,17 +220,28 @@ fn too_early(spec: &DecisionSpec, tables: &Tables) -> Option<String> {
         .then(|| "No decision: the base has no score, so that no gate can be held.".to_string())
 }
 
-/// Comparisons of these pairs of arms, as far as they can be paired, corrected together.
-fn compare<'a>(
-    tables: &Tables,
-    score: &Selector,
+/// How good an arm is: its mean over the seeds that all of `arms` have, or over its own where they share none.
+fn on_common_seeds<'a>(
+    tables: &'a Tables,
+    score: &'a Selector,
     sign: f64,
-    pairs: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Vec<Comparison> {
-    let found: Vec<(&str, &str, Pairing)> = pairs
-        .filter_map(|(a, b)| Some((a, b, difference(tables, score, a, b).ok()?)))
-        .collect();
-    compare_all(&found, sign)
+    arms: &[&str],
+) -> impl Fn(&str) -> f64 + 'a {
+    let of = |arm: &&str| seeds(tables, score, arm);
+    let common: BTreeSet<Option<u64>> = arms
+        .iter()
+        .map(of)
+        .reduce(|a, b| a.intersection(&b).copied().collect())
+        .unwrap_or_default();
+    move |arm| {
+        let rows = score.select(&tables.scores).into_iter();
+        let counts = |seed| common.is_empty() || common.contains(seed);
+        let values: Vec<f64> = rows
+            .filter(|row| row.arm == arm && counts(&row.seed))
+            .map(|row| row.value)
+            .collect();
+        sign * values.iter().sum::<f64>() / values.len() as f64
+    }
 }
 
 /// Tokens that a trial of the arm trains on: the tables have no other cost.
@@ -226,13 +250,14 @@ pub(super) fn tokens(tables: &Tables, arm: &str) -> u64 {
     of_arm.map(|t| t.tokens).max().unwrap_or_default()
 }
 
-/// Those of the arms that cost least, in their order.
-fn cheapest<'a>(tables: &Tables, arms: &[&'a str]) -> Vec<&'a str> {
-    let least = arms
-        .iter()
-        .map(|arm| tokens(tables, arm))
-        .min()
-        .unwrap_or_default() as f64;
-    let cheap = |arm: &&&str| tokens(tables, arm) as f64 <= least * (1.0 + SAME_COST);
-    arms.iter().filter(cheap).copied().collect()
+impl Decision {
+    /// Those of the leader and its ties that cost least, in the order of their means.
+    pub(super) fn cheapest<'a>(&'a self, tables: &Tables) -> Vec<&'a str> {
+        let equals = || self.leader.iter().chain(&self.ties).map(String::as_str);
+        let least = equals().map(|arm| tokens(tables, arm)).min();
+        let least = least.unwrap_or_default() as f64;
+        equals()
+            .filter(|arm| tokens(tables, arm) as f64 <= least * (1.0 + SAME_COST))
+            .collect()
+    }
 }

@@ -2,7 +2,7 @@
 use super::{
     bootstrap::Bootstrap,
     distribution::{detectable, mean_of_deviation, student_quantile},
-    layout::{Item, Layout, Moments, Uneven, sum_of_squares},
+    layout::{Item, Layout, Moments, Stratum, Uneven, sum_of_squares},
     share::wilson,
 };
 
@@ -28,10 +28,11 @@ pub struct Estimate {
     pub items: usize,
     /// Of the mean's variance, what the seeds add.
     of_seeds: f64,
-    /// What the clusters add; nothing where there is one alone.
+    /// What the clusters add; nothing where that cannot be told ([`Moments::of_clusters`]).
     of_clusters: Option<f64>,
     clusters_df: f64,
     resampled: Option<Bootstrap>,
+    strata: Vec<Stratum>,
 }
 
 impl Estimate {
@@ -61,6 +62,7 @@ impl Estimate {
             of_clusters: moments.of_clusters,
             clusters_df: moments.clusters_df,
             resampled,
+            strata: layout.strata(),
         }
     }
 
@@ -78,6 +80,7 @@ impl Estimate {
             of_clusters: None,
             clusters_df: 1.0,
             resampled: None,
+            strata: Vec::new(),
         }
     }
 
@@ -89,7 +92,12 @@ impl Estimate {
         }
     }
 
-    /// Of the mean; 0 where no item and no seed differs from another, or where there is one of each.
+    /// Whether the error can be told: there are several clusters in every stratum, or several seeds.
+    pub fn has_error(&self) -> bool {
+        self.of_clusters.is_some() || self.seeds > 1
+    }
+
+    /// Of the mean; 0 where no item and no seed differs from another, and where it cannot be told.
     pub fn standard_error(&self) -> f64 {
         (self.of_seeds + self.of_clusters.unwrap_or_default()).sqrt()
     }
@@ -141,22 +149,50 @@ impl Estimate {
         (half > 0.0).then_some((self.mean - half, self.mean + half))
     }
 
-    /// The interval of a share: Wilson's, for as many items as would have this standard error if they were
-    /// independent. Where all agree, the spread says nothing of how alike items of a cluster are, and each cluster
-    /// counts as one item.
+    /// The interval of a share: Wilson's, for as many items as would have this standard error if they were independent
+    /// ([`Estimate::worth`]). Where all agree, the spread says nothing of how alike items of a cluster are, and each
+    /// cluster counts as one item.
     pub fn share_interval(&self, alpha: f64) -> (f64, f64) {
-        let variance = self.standard_error().powi(2);
-        let most = (self.items * self.seeds).max(1) as f64;
-        let n = match variance > 0.0 {
-            true => (self.mean * (1.0 - self.mean) / variance).clamp(1.0, most),
-            false => self.clusters.max(1) as f64,
-        };
-        wilson(self.mean, n, self.quantile(alpha))
+        wilson(self.mean, self.worth(), self.quantile(alpha))
     }
 
-    /// Two-sided p of a true mean of 0. Where all values are the same, that of the sign test over the clusters (over
-    /// the seeds, without clusters): 2^(1 − n).
+    /// How many independent items this share is worth: no more than there are values, and in a mean over several strata
+    /// no more than what strata of such shares give, where each has two right and two wrong items more (Agresti and Coull
+    /// 1998), since one in which all agree does not say that its share is 0 or 1.
+    fn worth(&self) -> f64 {
+        let variance = self.standard_error().powi(2);
+        let spread = self.mean * (1.0 - self.mean);
+        let independent = |stratum: &Stratum| match variance > 0.0 {
+            true => (stratum.items * self.seeds) as f64,
+            false => stratum.clusters as f64,
+        };
+        let all: f64 = match variance > 0.0 {
+            true => (self.items * self.seeds) as f64,
+            false => self.clusters as f64,
+        };
+        if self.strata.len() < 2 || spread <= 0.0 {
+            let worth = if variance > 0.0 {
+                spread / variance
+            } else {
+                all
+            };
+            return worth.clamp(1.0, all.max(1.0));
+        }
+        let of = |stratum: &Stratum| {
+            let n = independent(stratum);
+            let share = (stratum.share * n + 2.0) / (n + 4.0);
+            share * (1.0 - share) / n
+        };
+        let least = self.strata.iter().map(of).sum::<f64>() / (self.strata.len() as f64).powi(2);
+        (spread / variance.max(least)).max(1.0)
+    }
+
+    /// Two-sided p of a true mean of 0; 1 where no error can be told. Where all values are the same, that of the sign
+    /// test over the clusters (over the seeds, without clusters): 2^(1 − n).
     pub fn p(&self) -> f64 {
+        if !self.has_error() {
+            return 1.0;
+        }
         let error = self.standard_error();
         if error == 0.0 {
             let n = if self.clusters > 0 {

@@ -6,6 +6,7 @@ use super::{
     share::wilson,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Arm name of the base's rows.
 pub const BASE: &str = "base";
@@ -87,15 +88,18 @@ pub struct Gate {
     pub passed: bool,
     /// The value itself is; where it is and `passed` is not, the study is too small for this gate.
     pub passed_by_mean: bool,
+    /// Why the arm could not be held to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
 }
 
-/// How `arm` stands; nothing where it has no such score.
+/// How `arm` stands. It does not pass where it has no such score, or cannot be paired with the base.
 pub(super) fn stand(
     tables: &Tables,
     spec: &GateSpec,
     selector: &Selector,
     arm: &str,
-) -> Result<Option<Gate>> {
+) -> Result<Gate> {
     let limit = spec.limit()?;
     let gate = Gate {
         arm: arm.into(),
@@ -107,6 +111,7 @@ pub(super) fn stand(
         at_least: spec.at_least,
         passed: false,
         passed_by_mean: false,
+        why_not: None,
     };
     Ok(match limit {
         Limit::MayWorsen(margin) => {
@@ -115,21 +120,27 @@ pub(super) fn stand(
                 Ok(pairing) => {
                     let bound = upper(&pairing, worse);
                     let worse_by = worse * pairing.difference.mean;
-                    Some(Gate {
+                    Gate {
                         worse_by: Some(worse_by),
                         bound,
                         passed: bound.is_some_and(|bound| bound <= margin),
                         passed_by_mean: worse_by <= margin,
                         ..gate
-                    })
+                    }
                 }
-                Err(_) => mean(tables, selector, arm).map(|_| gate),
+                Err(e) => Gate {
+                    why_not: Some(format!("cannot be compared with the base: {e}")),
+                    ..gate
+                },
             }
         }
         Limit::AtLeast(least) => {
             let values = by_seed(tables, selector, arm);
             let Some(mean) = mean(tables, selector, arm) else {
-                return Ok(None);
+                return Ok(Gate {
+                    why_not: Some("has no such score".into()),
+                    ..gate
+                });
             };
             let rows: Vec<_> = tables
                 .items
@@ -140,13 +151,13 @@ pub(super) fn stand(
                 true => values.iter().copied().reduce(f64::min),
                 false => super::summary::one_sided_low(&rows),
             };
-            Some(Gate {
+            Gate {
                 value: Some(mean),
                 bound,
                 passed: bound.is_some_and(|bound| bound >= least),
                 passed_by_mean: mean >= least,
                 ..gate
-            })
+            }
         }
     })
 }
@@ -154,6 +165,9 @@ pub(super) fn stand(
 /// The one-sided 95 % upper bound of `sign` times the difference; nothing where no error can be told.
 fn upper(pairing: &Pairing, sign: f64) -> Option<f64> {
     let difference = &pairing.difference;
+    if !difference.has_error() {
+        return None;
+    }
     let mean = sign * difference.mean;
     if let Some((low, high)) = difference.interval(ONE_SIDED) {
         return Some(mean + 0.5 * (high - low));
@@ -164,8 +178,7 @@ fn upper(pairing: &Pairing, sign: f64) -> Option<f64> {
             let critical = student_quantile(ONE_SIDED, (clusters - 1) as f64);
             Some(wilson(0.0, clusters as f64, critical).1)
         }
-        (_, clusters) if clusters > 1 || difference.seeds > 1 => Some(mean),
-        _ => None,
+        _ => Some(mean),
     }
 }
 
@@ -174,6 +187,14 @@ pub(super) fn by_seed(tables: &Tables, selector: &Selector, arm: &str) -> Vec<f6
     let rows = selector.select(&tables.scores).into_iter();
     rows.filter(|row| row.arm == arm)
         .map(|row| row.value)
+        .collect()
+}
+
+/// The seeds under which the arm has the score.
+pub(super) fn seeds(tables: &Tables, selector: &Selector, arm: &str) -> BTreeSet<Option<u64>> {
+    let rows = selector.select(&tables.scores).into_iter();
+    rows.filter(|row| row.arm == arm)
+        .map(|row| row.seed)
         .collect()
 }
 

@@ -15,12 +15,18 @@ pub struct Item<'a> {
 }
 
 /// Why a mean cannot be taken over seeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Uneven {
     /// There is no item.
     Empty,
-    /// An item has no value under a seed, or several.
-    Items,
+    /// The first item that has no value under a seed, or several.
+    Item {
+        item: String,
+        seed: u64,
+        values: usize,
+    },
+    /// All items of a stratum weigh nothing.
+    Weightless,
 }
 
 /// A cluster's items of one stratum; its weighted sums by seed stand in `Layout::sums`.
@@ -36,6 +42,8 @@ pub struct Layout {
     pub seeds: usize,
     pub items: usize,
     strata: usize,
+    /// Items of each stratum.
+    sizes: Vec<usize>,
     /// Where each cluster's cells begin, and where the last one's end.
     begins: Vec<usize>,
     cells: Vec<Cell>,
@@ -43,9 +51,16 @@ pub struct Layout {
     sums: Vec<f64>,
     /// Clusters by the strata that they are in: resampling leaves the strata as large as they are.
     groups: Vec<Vec<usize>>,
-    /// How many sets of clusters share no stratum: each of them costs a degree of freedom.
+    /// Strata of one cluster: what their items add to the variance cannot be told.
+    lone: Vec<bool>,
+    /// How many sets of clusters share no stratum, those of one cluster aside: each of them costs a degree of freedom.
     parts: usize,
+    /// Variances up to this are rounding.
+    nothing: f64,
 }
+
+/// Rounding of a mean, in the largest value.
+const ROUNDING: f64 = 1e-12;
 
 /// A mean over seeds and items with the parts of its variance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,7 +68,8 @@ pub struct Moments {
     pub mean: f64,
     /// What the seeds add to the mean's variance beyond the items; 0 with one seed.
     pub of_seeds: f64,
-    /// What the clusters add, their interaction with seeds included; nothing where a stratum has one cluster.
+    /// What the clusters add, their interaction with seeds included. A stratum of one cluster adds nothing to it, and
+    /// with one seed there is then nothing at all, as where no stratum has a second cluster.
     pub of_clusters: Option<f64>,
     /// Degrees of freedom of `of_clusters`.
     pub clusters_df: f64,
@@ -75,7 +91,7 @@ impl Layout {
             return Err(Uneven::Empty);
         }
         let mut by_cluster: BTreeMap<&str, BTreeMap<usize, (f64, Vec<f64>)>> = BTreeMap::new();
-        let mut counts: BTreeMap<(u64, &str), Vec<u64>> = BTreeMap::new();
+        let mut counts: BTreeMap<(u64, &str), BTreeMap<u64, usize>> = BTreeMap::new();
         for item in items {
             let place = |all: &[u64], one: u64| all.binary_search(&one).unwrap_or_default();
             let (seed, stratum) = (place(&seeds, item.seed), place(&strata, item.stratum));
@@ -83,17 +99,24 @@ impl Layout {
             let cell = cells
                 .entry(stratum)
                 .or_insert_with(|| (0.0, vec![0.0; seeds.len()]));
-            // An item weighs the same under every seed.
-            cell.0 += item.weight / seeds.len() as f64;
+            cell.0 += item.weight;
             cell.1[seed] += item.weight * item.value;
             let under = counts.entry((item.stratum, item.item)).or_default();
-            under.push(item.seed);
+            *under.entry(item.seed).or_default() += 1;
         }
-        let whole = |under: &Vec<u64>| under.len() == seeds.len() && sorted(under.clone()) == seeds;
-        if !counts.values().all(whole) {
-            return Err(Uneven::Items);
+        for ((_, item), under) in &counts {
+            let values = |seed: &u64| under.get(seed).copied().unwrap_or_default();
+            if let Some(seed) = seeds.iter().find(|seed| values(seed) != 1) {
+                return Err(Uneven::Item {
+                    item: (*item).to_string(),
+                    seed: *seed,
+                    values: values(seed),
+                });
+            }
         }
         let (mut begins, mut cells, mut sums) = (vec![0], Vec::new(), Vec::new());
+        let mut weights = vec![0.0; strata.len()];
+        let mut heaviest = vec![0.0f64; strata.len()];
         let mut groups: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
         for (cluster, of_cluster) in by_cluster.into_values().enumerate() {
             groups
@@ -101,21 +124,34 @@ impl Layout {
                 .or_default()
                 .push(cluster);
             for (stratum, (weight, by_seed)) in of_cluster {
+                // An item weighs the same under every seed. Divided at the end, so that whole weights stay whole.
+                let weight = weight / seeds.len() as f64;
+                weights[stratum] += weight;
+                heaviest[stratum] = heaviest[stratum].max(weight);
                 cells.push(Cell { stratum, weight });
                 sums.extend(by_seed);
             }
             begins.push(cells.len());
         }
-        let parts = parts(strata.len(), groups.keys());
+        if weights.contains(&0.0) {
+            return Err(Uneven::Weightless);
+        }
+        let lone: Vec<bool> = weights.iter().zip(&heaviest).map(|(w, h)| h >= w).collect();
+        let parts = parts(&lone, groups.keys());
+        let size = |stratum: &u64| counts.keys().filter(|key| key.0 == *stratum).count();
+        let scale = items.iter().map(|i| i.value.abs()).fold(0.0, f64::max);
         Ok(Layout {
             seeds: seeds.len(),
             items: counts.len(),
             strata: strata.len(),
+            sizes: strata.iter().map(size).collect(),
             begins,
             cells,
             sums,
             groups: groups.into_values().collect(),
+            lone,
             parts,
+            nothing: (ROUNDING * scale).powi(2),
         })
     }
 
@@ -174,21 +210,28 @@ impl Layout {
     /// is left out: the jackknife (CR3), which holds for clusters of unequal size, where the plain sandwich is too
     /// small. The mean over seeds has the variance of the clusters, (C − K)/C · Σ_c ū_c², and of the seeds,
     /// Σ_s (θ_s − θ)² / (S·(S − 1)) less their interaction with clusters, which the first holds already; K as in
-    /// `parts`. Degrees of freedom of the first are Kish's effective number of clusters less K.
+    /// `parts`. Degrees of freedom of the first are Kish's effective number of clusters less K. Strata of one cluster are
+    /// left out of the variance: they are as they are, and only the seeds speak of other values of theirs.
     pub fn moments_of(&self, chosen: &[usize]) -> Moments {
         let (weights, means) = self.stratum_means(chosen);
         let (strata, seeds) = (self.strata as f64, self.seeds as f64);
         let by_seed = self.over_strata(&means);
         let mean = by_seed.iter().sum::<f64>() / seeds;
         let (mut of_clusters, mut interaction, mut concentration) = (0.0, 0.0, 0.0);
-        let mut alone = false;
+        let several = self.lone.iter().filter(|lone| !**lone).count() as f64;
+        let mut count = 0.0;
+        let mut alone = several == 0.0 || (self.seeds == 1 && self.lone.contains(&true));
         let mut influence = vec![0.0; self.seeds];
         for &cluster in chosen {
             influence.fill(0.0);
             let mut share = 0.0;
             for (cell, sums) in self.cells_of(cluster) {
+                if self.lone[cell.stratum] {
+                    continue;
+                }
                 let h = cell.weight / weights[cell.stratum];
-                share += h / strata;
+                share += h / several;
+                // Of those drawn.
                 alone |= h >= 1.0;
                 let scale = 1.0 / (strata * weights[cell.stratum] * (1.0 - h));
                 let of = &means[cell.stratum * self.seeds..][..self.seeds];
@@ -196,45 +239,95 @@ impl Layout {
                     *u += (sum - cell.weight * mean) * scale;
                 }
             }
+            if share == 0.0 {
+                continue;
+            }
+            count += 1.0;
             let middle = influence.iter().sum::<f64>() / seeds;
             of_clusters += middle * middle;
             interaction += influence.iter().map(|u| (u - middle).powi(2)).sum::<f64>();
             concentration += share * share;
         }
-        let count = chosen.len() as f64;
-        let free = (count - self.parts as f64) / count;
-        let alone = alone || free <= 0.0;
+        let parts = self.parts as f64;
+        let alone = alone || count <= parts;
         let (of_clusters, interaction) = match alone {
             true => (None, 0.0),
-            false => (
-                Some(free * of_clusters),
-                free * interaction / (seeds * (seeds - 1.0).max(1.0)),
-            ),
+            false => {
+                let free = (count - parts) / count;
+                (
+                    Some(free * of_clusters),
+                    free * interaction / (seeds * (seeds - 1.0).max(1.0)),
+                )
+            }
         };
         let of_seeds = match self.seeds {
             1 => 0.0,
             _ => sum_of_squares(&by_seed, mean) / (seeds * (seeds - 1.0)),
         };
+        let clean = |variance: f64| {
+            if variance > self.nothing {
+                variance
+            } else {
+                0.0
+            }
+        };
         Moments {
             mean,
-            of_seeds: (of_seeds - interaction).max(0.0),
-            of_clusters: of_clusters.map(|v| v.max(interaction)),
-            clusters_df: (1.0 / concentration - self.parts as f64).max(1.0),
+            of_seeds: clean((of_seeds - interaction).max(0.0)),
+            of_clusters: of_clusters.map(|v| clean(v.max(interaction))),
+            clusters_df: match concentration > 0.0 {
+                true => (1.0 / concentration - parts).max(1.0),
+                false => 1.0,
+            },
         }
+    }
+
+    /// Of each stratum: its share, its clusters and its items, where values are right or wrong.
+    pub fn strata(&self) -> Vec<Stratum> {
+        let all: Vec<usize> = (0..self.clusters()).collect();
+        let (_, means) = self.stratum_means(&all);
+        let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+        let mut strata: Vec<Stratum> = means
+            .chunks(self.seeds)
+            .zip(&self.sizes)
+            .map(|(of, items)| Stratum {
+                share: mean(of),
+                clusters: 0,
+                items: *items,
+            })
+            .collect();
+        for cell in &self.cells {
+            strata[cell.stratum].clusters += 1;
+        }
+        strata
     }
 }
 
-/// How many parts the strata fall into when those in which one cluster lies belong together.
-fn parts<'a>(strata: usize, sets: impl Iterator<Item = &'a Vec<usize>>) -> usize {
-    let mut part: Vec<usize> = (0..strata).collect();
+/// A stratum of items that are right or wrong.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stratum {
+    pub share: f64,
+    pub clusters: usize,
+    pub items: usize,
+}
+
+/// How many parts the strata fall into when those in which one cluster lies belong together; `lone` ones count for none.
+fn parts<'a>(lone: &[bool], sets: impl Iterator<Item = &'a Vec<usize>>) -> usize {
+    let mut part: Vec<usize> = (0..lone.len()).collect();
     for set in sets {
-        for &other in &set[1..] {
-            let (from, to) = (part[other], part[set[0]]);
+        let mut set = set.iter().filter(|&&stratum| !lone[stratum]);
+        let Some(&first) = set.next() else { continue };
+        for &other in set {
+            let (from, to) = (part[other], part[first]);
             part.iter_mut()
                 .filter(|p| **p == from)
                 .for_each(|p| *p = to);
         }
     }
+    let mut part: Vec<usize> = (0..lone.len())
+        .filter(|&stratum| !lone[stratum])
+        .map(|stratum| part[stratum])
+        .collect();
     part.sort_unstable();
     part.dedup();
     part.len()

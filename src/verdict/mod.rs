@@ -12,6 +12,8 @@ mod golden_tests;
 mod holm;
 mod layout;
 mod pairing;
+#[cfg(test)]
+mod pairing_tests;
 mod selector;
 mod share;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Two arms on the same items under the same seeds.
 use super::{
     Estimate, ItemRow,
-    layout::{Item, Uneven},
+    layout::{Item, Layout, Uneven},
     share::mcnemar,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,8 @@ pub struct Pairing {
     pub means: (f64, f64),
     /// Items are right or wrong.
     pub binary: bool,
-    /// McNemar's exact p, where there is one seed and no two items share a cluster; it is then the difference's p, too.
+    /// McNemar's exact p, where there is one seed and one length, no two items share a cluster and all weigh the same; it
+    /// is then the difference's p, too.
     pub mcnemar: Option<f64>,
     /// Items that one of the two alone has.
     pub left_out: usize,
@@ -29,14 +30,49 @@ impl Pairing {
 }
 
 /// Why two arms cannot be paired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unpaired {
     #[error("they have no items in common")]
     NoItems,
     #[error("they have no seeds in common")]
     NoSeeds,
-    #[error("some items are missing under a seed, or are there twice")]
-    Uneven,
+    #[error("one of them has rows with a seed and rows without")]
+    SomeSeeds,
+    #[error("item {item:?} has no value under seed {seed}")]
+    Missing { item: String, seed: u64 },
+    #[error("item {item:?} is there more than once{}", under(seed))]
+    Twice { item: String, seed: Option<u64> },
+    #[error("item {0:?} is not in the same cluster everywhere")]
+    Cluster(String),
+    #[error(
+        "item {0:?} does not weigh the same everywhere (a loss per token under two tokenizers cannot be compared; bits \
+         per byte can)"
+    )]
+    Weight(String),
+    #[error("all items of a length weigh nothing")]
+    Weightless,
+}
+
+fn under(seed: &Option<u64>) -> String {
+    seed.map_or(String::new(), |seed| format!(" under seed {seed}"))
+}
+
+impl From<Uneven> for Unpaired {
+    fn from(uneven: Uneven) -> Self {
+        match uneven {
+            Uneven::Empty => Unpaired::NoItems,
+            Uneven::Weightless => Unpaired::Weightless,
+            Uneven::Item {
+                item,
+                seed,
+                values: 0,
+            } => Unpaired::Missing { item, seed },
+            Uneven::Item { item, seed, .. } => Unpaired::Twice {
+                item,
+                seed: Some(seed),
+            },
+        }
+    }
 }
 
 type Key<'a> = (u64, &'a str);
@@ -73,6 +109,7 @@ pub fn pair(first: &[&ItemRow], second: &[&ItemRow]) -> Result<Pairing, Unpaired
     let mut sides = (Vec::new(), Vec::new());
     let mut all: BTreeSet<Key> = BTreeSet::new();
     let mut found: BTreeSet<Key> = BTreeSet::new();
+    let mut known: BTreeMap<Key, &ItemRow> = BTreeMap::new();
     let (mut gained, mut lost) = (0, 0);
     let mut binary = true;
     for (seed, a, b) in &pairs {
@@ -80,6 +117,15 @@ pub fn pair(first: &[&ItemRow], second: &[&ItemRow]) -> Result<Pairing, Unpaired
         for (key, row) in a.iter() {
             let Some(other) = b.get(key) else { continue };
             found.insert(*key);
+            let first = *known.entry(*key).or_insert(row);
+            for row in [row, other] {
+                if row.cluster != first.cluster {
+                    return Err(Unpaired::Cluster(row.item.clone()));
+                }
+                if row.weight != first.weight {
+                    return Err(Unpaired::Weight(row.item.clone()));
+                }
+            }
             binary &= [row.value, other.value]
                 .iter()
                 .all(|v| *v == 0.0 || *v == 1.0);
@@ -101,17 +147,15 @@ pub fn pair(first: &[&ItemRow], second: &[&ItemRow]) -> Result<Pairing, Unpaired
     if items.is_empty() {
         return Err(Unpaired::NoItems);
     }
-    let difference = Estimate::new(&items, binary).map_err(|e| match e {
-        Uneven::Empty => Unpaired::NoItems,
-        Uneven::Items => Unpaired::Uneven,
-    })?;
-    let mean = |side: &[Item]| {
-        let layout = super::layout::Layout::new(side);
-        layout.map_or(f64::NAN, |layout| layout.moments().mean)
-    };
-    let single = binary && pairs.len() == 1 && difference.clusters == difference.items;
+    let difference = Estimate::new(&items, binary)?;
+    let mean = |side: &[Item]| Layout::new(side).map(|layout| layout.moments().mean);
+    let same = |item: &Item| (item.stratum, item.weight) == (items[0].stratum, items[0].weight);
+    let single = binary
+        && pairs.len() == 1
+        && difference.clusters == difference.items
+        && items.iter().all(same);
     Ok(Pairing {
-        means: (mean(&sides.0), mean(&sides.1)),
+        means: (mean(&sides.0)?, mean(&sides.1)?),
         binary,
         mcnemar: single.then(|| mcnemar(gained, lost)),
         left_out: all.len() - found.len(),
@@ -128,8 +172,14 @@ fn by_seed<'a>(rows: &[&'a ItemRow]) -> Result<BTreeMap<Option<u64>, Values<'a>>
         let key = (row.length.unwrap_or_default(), row.item.as_str());
         let of_seed = all.entry(row.seed).or_default();
         if of_seed.insert(key, row).is_some() {
-            return Err(Unpaired::Uneven);
+            return Err(Unpaired::Twice {
+                item: row.item.clone(),
+                seed: row.seed,
+            });
         }
+    }
+    if all.len() > 1 && all.contains_key(&None) {
+        return Err(Unpaired::SomeSeeds);
     }
     Ok(all)
 }

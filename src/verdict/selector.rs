@@ -48,8 +48,20 @@ impl Selector {
     /// Which way the score is better, where the study says it or the metric is known.
     ///
     /// # Errors
-    /// When neither is so.
+    /// When neither is so, or the study says the opposite of what is known.
     pub fn better(&self, said: Option<Better>) -> Result<Better> {
+        if let (Some(said), Some(known)) = (said, Better::of(&self.metric))
+            && said != known
+        {
+            let more = match known {
+                Better::Higher => "more",
+                Better::Lower => "less",
+            };
+            return Err(Error::Decision(format!(
+                "{self}: {more} {} is better, and `better` says the opposite; leave it out",
+                self.metric
+            )));
+        }
         said.or_else(|| Better::of(&self.metric)).ok_or_else(|| {
             Error::Decision(format!(
                 "{self}: whether more or less {} is better is not known; say better = \"higher\" or \

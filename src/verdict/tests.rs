@@ -123,7 +123,9 @@ fn a_gate_asks_for_proof() {
         (Status::NoDecision, None)
     );
     assert!(
-        decision.why.contains("passes by its mean alone"),
+        decision
+            .why
+            .contains("its mean would pass, its bound does not"),
         "{}",
         decision.why
     );
@@ -271,6 +273,83 @@ fn equals_are_tied_and_the_cheaper_one_is_taken() {
 }
 
 #[test]
+fn one_seed_decides_nothing() {
+    let tables = tables(&[
+        ("base", &[0.0], 3.0),
+        ("plain", &[0.1], 3.0),
+        ("yarn", &[0.9], 3.0),
+    ]);
+    let decision = decide("study", &spec(), &tables).unwrap();
+    assert!(decision.comparisons[0].is_better());
+    assert_eq!(
+        (decision.status, decision.recipe),
+        (Status::NoDecision, None)
+    );
+    let said = "No decision: yarn is better than plain in passkey.2048.exact_match on the items, under one seed";
+    assert!(decision.why.starts_with(said), "{}", decision.why);
+}
+
+#[test]
+fn the_cheapest_of_the_ties_may_be_several() {
+    let mut tied = tables(&[
+        ("base", &[0.0], 3.0),
+        ("plain", &[0.1, 0.2, 0.15], 3.0),
+        ("ntk", &[0.8, 0.6, 0.75], 3.0),
+        ("pi", &[0.6, 0.78, 0.74], 3.0),
+        ("yarn", &[0.6, 0.8, 0.79], 3.0),
+    ]);
+    for trial in tied.trials.iter_mut().filter(|t| t.arm == "yarn") {
+        trial.tokens = 100;
+    }
+    let decision = decide("study", &spec(), &tied).unwrap();
+    assert_eq!(decision.status, Status::Tied, "{}", decision.why);
+    assert_eq!(
+        (decision.leader.as_deref(), decision.recipe.as_deref()),
+        (Some("yarn"), Some("ntk"))
+    );
+    let said = "Tied: yarn has the best mean of the arms that beat plain, but cannot be told from ntk, pi. With 1 tokens \
+                a trial ntk, pi are the cheapest of them, and ntk has the best mean of these.";
+    assert!(decision.why.starts_with(said), "{}", decision.why);
+}
+
+#[test]
+fn an_arm_that_cannot_be_held_to_a_gate_does_not_pass() {
+    let mut without = tables(&[
+        ("base", &[0.0], 3.0),
+        ("plain", &[0.1, 0.2, 0.15], 3.0),
+        ("yarn", &[0.9, 0.8, 0.85], 3.0),
+    ]);
+    let short_of_yarn = |arm: &str, task: &str| arm == "yarn" && task == "short";
+    without.scores.retain(|r| !short_of_yarn(&r.arm, &r.task));
+    without.items.retain(|r| !short_of_yarn(&r.arm, &r.task));
+    let decision = decide("study", &spec(), &without).unwrap();
+    assert_eq!(decision.recipe, None, "{}", decision.why);
+    let said = "yarn cannot be compared with the base: they have no items in common (short.nats_per_token)";
+    assert!(decision.why.contains(said), "{}", decision.why);
+}
+
+#[test]
+fn the_leader_is_found_on_the_seeds_that_all_have() {
+    // Of ntk the third seed failed, under which yarn is at its best.
+    let mut tables = tables(&[
+        ("base", &[0.0], 3.0),
+        ("plain", &[0.1, 0.2, 0.15], 3.0),
+        ("yarn", &[0.6, 0.62, 0.95], 3.0),
+        ("ntk", &[0.7, 0.71, 0.72], 3.0),
+    ]);
+    let gone = |arm: &str, seed: Option<u64>| arm == "ntk" && seed == Some(2);
+    tables.scores.retain(|r| !gone(&r.arm, r.seed));
+    tables.items.retain(|r| !gone(&r.arm, r.seed));
+    let spec = DecisionSpec {
+        gates: Vec::new(),
+        baseline: None,
+        ..spec()
+    };
+    let decision = decide("study", &spec, &tables).unwrap();
+    assert_eq!(decision.leader.as_deref(), Some("ntk"), "{}", decision.why);
+}
+
+#[test]
 fn nothing_is_decided_too_early() {
     let mut half = tables(&[
         ("base", &[0.0], 3.0),
@@ -318,7 +397,6 @@ fn lengths_weigh_the_same_whatever_their_items() {
     let (a, b) = (of(1.0, &|i| (i % 2) as f64), of(0.0, &|_| 0.0));
     let found = pair(&a.iter().collect::<Vec<_>>(), &b.iter().collect::<Vec<_>>()).unwrap();
     assert_eq!((found.difference.mean, found.means), (0.75, (0.75, 0.0)));
-    assert!((found.mcnemar.unwrap() - 2.0 * 0.5f64.powi(6)).abs() < 1e-12);
 }
 
 #[test]

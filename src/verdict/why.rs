@@ -1,5 +1,8 @@
 //! A decision in plain words.
-use super::{Comparison, Decision, Gate, Status, Tables, decision::tokens};
+use super::{
+    Comparison, Decision, Gate, Status, Tables,
+    decision::{FEWEST_SEEDS, tokens},
+};
 use std::fmt::Write;
 
 /// The paragraph: every comparison behind the decision, and what would settle what is open.
@@ -16,7 +19,11 @@ pub(super) fn why(decision: &Decision, tables: &Tables, arms: usize, passing: us
     if failed > 0 {
         say(
             &mut said,
-            format_args!("{failed} trials failed and are not counted. "),
+            format_args!(
+                "{} failed and {} not counted. ",
+                count(failed, "trial"),
+                if failed == 1 { "is" } else { "are" }
+            ),
         );
     }
     if arms == 0 {
@@ -44,6 +51,12 @@ pub(super) fn why(decision: &Decision, tables: &Tables, arms: usize, passing: us
     if !decision.comparisons.is_empty() {
         said.push_str("(Intervals are 95 % for one comparison, p is Holm's.) ");
     }
+    if !decision.not_compared.is_empty() {
+        say(
+            &mut said,
+            format_args!("Not compared: {}. ", decision.not_compared.join("; ")),
+        );
+    }
     said.push_str(&open(decision));
     said.trim_end().to_string()
 }
@@ -51,39 +64,40 @@ pub(super) fn why(decision: &Decision, tables: &Tables, arms: usize, passing: us
 /// What was decided, in a sentence or two.
 fn verdict(decision: &Decision, tables: &Tables, passing: usize) -> String {
     let (baseline, score) = (&decision.baseline, &decision.score);
-    let Some(recipe) = &decision.recipe else {
+    let (Some(recipe), Some(leader)) = (&decision.recipe, &decision.leader) else {
+        let better = decision.comparisons.iter().filter(|c| c.is_better());
+        let (few, enough): (Vec<_>, Vec<_>) = better.partition(|c| c.seeds < FEWEST_SEEDS);
         let reason = match (passing, decision.comparisons.len()) {
             (0, _) => "no arm is shown to pass the gates".to_string(),
             (_, 0) => {
                 format!("no arm that passes the gates can be compared with {baseline} in {score}")
+            }
+            _ if enough.is_empty() && !few.is_empty() => {
+                let arms: Vec<&str> = few.iter().map(|c| c.arm.as_str()).collect();
+                format!(
+                    "{} better than {baseline} in {score} on the items, under one seed, which does not tell what \
+                     training adds; run three seeds",
+                    names(&arms)
+                )
             }
             _ => format!("no arm is shown to be better than {baseline} in {score}"),
         };
         return format!("No decision: {reason}. ");
     };
     let ties = decision.ties.join(", ");
+    let alone = decision.comparisons.iter().all(|c| &c.than == baseline);
     match (decision.status, decision.ties.is_empty()) {
-        (Status::Decided, true)
-            if decision
-                .comparisons
-                .iter()
-                .any(|c| &c.arm == recipe && &c.than != baseline) =>
-        {
+        (Status::Decided, true) if !alone => {
             format!("{recipe} is the recipe: better than {baseline} and every other arm that is. ")
         }
         (Status::Decided, true) => {
             format!("{recipe} is the recipe: it alone is shown to be better than {baseline}. ")
         }
         (Status::Decided, false) => {
-            let best = decision
-                .comparisons
-                .iter()
-                .find(|c| &c.than != baseline)
-                .map(|c| c.arm.as_str());
-            let others: Vec<&str> = best
-                .into_iter()
-                .chain(decision.ties.iter().map(String::as_str))
-                .filter(|arm| arm != recipe)
+            let others = [leader].into_iter().chain(&decision.ties);
+            let others: Vec<&str> = others
+                .filter(|arm| *arm != recipe)
+                .map(String::as_str)
                 .collect();
             format!(
                 "{recipe} is the recipe: better than {baseline}, and with {} tokens a trial the cheapest of the arms \
@@ -92,11 +106,29 @@ fn verdict(decision: &Decision, tables: &Tables, passing: usize) -> String {
                 others.join(", "),
             )
         }
-        _ => format!(
+        _ if recipe == leader => format!(
             "Tied: {recipe} has the best mean of the arms that beat {baseline}, but cannot be told from {ties}, and \
              none is cheaper (in tokens). "
         ),
+        _ => format!(
+            "Tied: {leader} has the best mean of the arms that beat {baseline}, but cannot be told from {ties}. With {} \
+             tokens a trial {} the cheapest of them, and {recipe} has the best mean of these. ",
+            tokens(tables, recipe),
+            names(&decision.cheapest(tables)),
+        ),
     }
+}
+
+/// Names as the beginning of a sentence: "a is", "a, b are".
+fn names(arms: &[&str]) -> String {
+    let verb = if arms.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", arms.join(", "))
+}
+
+/// "1 seed", "3 seeds".
+fn count(n: usize, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{plural}")
 }
 
 /// One comparison.
@@ -118,25 +150,24 @@ fn sentence(c: &Comparison) -> String {
             number(-by)
         ),
     };
-    let seeds = if c.seeds == 1 {
-        "1 seed".into()
-    } else {
-        format!("{} seeds", c.seeds)
-    };
     match c.low.zip(c.high) {
         Some((low, high)) => say(
             &mut said,
             format_args!(", {} to {}", number(low), number(high)),
         ),
+        None if c.test.is_empty() => {
+            said.push_str(", no interval since one cluster under one seed tells no error");
+        }
         None => said.push_str(", no interval since all items agree"),
     }
     say(
         &mut said,
         format_args!(
-            ", p {} ({seeds}, {} items in {} clusters",
+            ", p {} ({}, {} in {}",
             p(c.p_corrected),
-            c.items,
-            c.clusters
+            count(c.seeds, "seed"),
+            count(c.items, "item"),
+            count(c.clusters, "cluster"),
         ),
     );
     if let Some(least) = c.detectable {
@@ -159,9 +190,14 @@ fn gates(decision: &Decision, arms: usize) -> String {
     let said: Vec<String> = shut
         .iter()
         .map(|g| match (bound(g), g.passed_by_mean) {
-            (Some(bound), true) => format!("{bound}, so that it passes by its mean alone"),
+            (Some(bound), true) => format!("{bound}: its mean would pass, its bound does not"),
             (Some(bound), false) => bound,
-            (None, _) => format!("{} has no error to be told in {}", g.arm, g.score),
+            (None, _) => {
+                let why_not = g.why_not.as_deref();
+                let why_not =
+                    why_not.unwrap_or("has one cluster under one seed, which tells no error");
+                format!("{} {why_not} ({})", g.arm, g.score)
+            }
         })
         .collect();
     let held: Vec<String> = decision
@@ -180,7 +216,7 @@ fn gates(decision: &Decision, arms: usize) -> String {
 fn bound(gate: &Gate) -> Option<String> {
     let bound = gate.bound?;
     let value = gate.worse_by.or(gate.value)?;
-    let number = |x: f64| number(x, bound - value);
+    let number = |x: f64| number(x, (bound - value).abs());
     Some(match (gate.may_worsen, gate.at_least) {
         (Some(margin), _) if bound < 0.0 => format!(
             "{} is at least {} better in {} (mean {}, {margin} worse allowed)",
@@ -235,8 +271,14 @@ fn open(decision: &Decision) -> String {
         return String::new();
     };
     let pair = format!("between {} and {}", c.arm, c.than);
-    let Some(settled) = c.settled_by else {
-        return format!("No number of items or seeds would settle a difference of none {pair}.");
+    let settled = match c.settled_by {
+        Some(settled) => settled,
+        None if c.better_by == 0.0 => {
+            return format!(
+                "No number of items or seeds would settle a difference of none {pair}."
+            );
+        }
+        None => return String::new(),
     };
     if settled.times_both > MOST {
         return format!(
@@ -246,12 +288,15 @@ fn open(decision: &Decision) -> String {
     let mut ways = Vec::new();
     if let Some(clusters) = settled.clusters {
         ways.push(format!(
-            "{clusters} clusters of items with {} seeds",
-            c.seeds
+            "{clusters} clusters of items with {}",
+            count(c.seeds, "seed")
         ));
     }
     if let Some(seeds) = settled.seeds {
-        ways.push(format!("{seeds} seeds with {} clusters", c.clusters));
+        ways.push(format!(
+            "{seeds} seeds with {}",
+            count(c.clusters, "cluster")
+        ));
     }
     ways.push(format!("{:.1} times as many of both", settled.times_both));
     format!(
