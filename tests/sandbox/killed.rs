@@ -20,57 +20,87 @@ fn a_harness_that_waits() {
     let sandbox = Sandbox::by(backend, harness(), limits).unwrap();
     println!("waiting");
     std::io::stdout().flush().unwrap();
-    let _ = sandbox.run("import time\nopen('left', 'w').write('x')\ntime.sleep(90)");
+    // A thread that became another program would be told of the jailer's end no more.
+    let waiting = r"
+import os, sys, threading, time
+open('left', 'w').write('x')
+again = [sys.executable, '-c', 'import time; time.sleep(90)']
+threading.Thread(target=os.execv, args=(sys.executable, again)).start()
+time.sleep(90)
+";
+    let _ = sandbox.run(waiting);
+}
+
+/// Folders of jailers that lie among the temporary files.
+fn left() -> Vec<PathBuf> {
+    let entries = fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+    let ours = |p: &PathBuf| p.to_string_lossy().contains("harness-scratch-");
+    entries.map(|e| e.path()).filter(ours).collect()
 }
 
 #[test]
 fn a_killed_harness_leaves_nothing() {
     let _alone = alone();
-    let left = || -> Vec<PathBuf> {
-        let entries = fs::read_dir(std::env::temp_dir()).unwrap().flatten();
-        let ours = |p: &PathBuf| p.to_string_lossy().contains("harness-scratch-");
-        entries.map(|e| e.path()).filter(ours).collect()
-    };
     for backend in backends() {
-        let before = left();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([
-            "--exact",
-            "killed::a_harness_that_waits",
-            "--ignored",
-            "--nocapture",
-        ]);
-        command.env("HARNESS_TEST_BACKEND", backend.to_string());
-        let mut harness = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = Vec::new();
-        let mut out = harness.stdout.take().unwrap();
-        while !String::from_utf8_lossy(&said).contains("waiting") {
-            let mut byte = [0];
-            assert_eq!(
-                out.read(&mut byte).unwrap(),
-                1,
-                "{}",
-                String::from_utf8_lossy(&said)
-            );
-            said.push(byte[0]);
+        kill_while_a_program_runs(backend, false);
+    }
+}
+
+#[test]
+fn no_program_outlives_its_jailer() {
+    let _alone = alone();
+    for backend in backends() {
+        kill_while_a_program_runs(backend, true);
+    }
+}
+
+/// Kills a harness that waits for a program, before it the program's jailer where this is asked, and looks for what is left.
+fn kill_while_a_program_runs(backend: Backend, jailer_first: bool) {
+    let before = left();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([
+        "--exact",
+        "killed::a_harness_that_waits",
+        "--ignored",
+        "--nocapture",
+    ]);
+    command.env("HARNESS_TEST_BACKEND", backend.to_string());
+    let mut harness = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = Vec::new();
+    let mut out = harness.stdout.take().unwrap();
+    while !String::from_utf8_lossy(&said).contains("waiting") {
+        let mut byte = [0];
+        assert_eq!(
+            out.read(&mut byte).unwrap(),
+            1,
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+        said.push(byte[0]);
+    }
+    // The jailer, and the program.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let children = loop {
+        let children = descendants(harness.id());
+        if children
+            .iter()
+            .any(|pid| command_line(*pid).contains("Runs a program"))
+        {
+            break children;
         }
-        // The jailer, and the program.
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let children = loop {
-            let children = descendants(harness.id());
-            if children
-                .iter()
-                .any(|pid| command_line(*pid).contains("Runs a program"))
-            {
-                break children;
-            }
-            assert!(Instant::now() < deadline, "the program did not start");
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        harness.kill().unwrap();
-        harness.wait().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while children.iter().any(|pid| alive(*pid)) || left() != before {
+        assert!(Instant::now() < deadline, "the program did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    // Its thread has had time to try.
+    std::thread::sleep(Duration::from_millis(500));
+    if jailer_first {
+        kill_jailers(&children);
+    }
+    harness.kill().unwrap();
+    harness.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let wait_while = |what: &dyn Fn() -> bool| {
+        while what() {
             assert!(
                 Instant::now() < deadline,
                 "{backend}: {children:?} or {:?} stay",
@@ -78,7 +108,41 @@ fn a_killed_harness_leaves_nothing() {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    };
+    wait_while(&|| children.iter().any(|pid| alive(*pid)));
+    if jailer_first {
+        // The next one removes what that had.
+        Sandbox::by(backend, super::harness(), LIMITS).unwrap();
     }
+    wait_while(&|| left().iter().any(|folder| !before.contains(folder)));
+}
+
+#[test]
+fn a_killed_jailer_is_replaced_and_what_it_leaves_removed() {
+    let _alone = alone();
+    for backend in backends() {
+        let before = left();
+        let sandbox = Sandbox::by(backend, harness(), LIMITS).unwrap();
+        assert!(kill_jailers(&descendants(std::process::id())) > 0);
+        assert_eq!(sandbox.run("x = 1").unwrap().ended, Ended::Finished);
+        drop(sandbox);
+        let after = left();
+        assert!(
+            after.iter().all(|folder| before.contains(folder)),
+            "{backend}: {after:?}"
+        );
+    }
+}
+
+/// Kills the jailers among these processes: how many they were.
+fn kill_jailers(processes: &[i32]) -> usize {
+    let jailer = |pid: &&i32| command_line(**pid).ends_with("\0jailer\0");
+    let jailers: Vec<&i32> = processes.iter().filter(jailer).collect();
+    for &&pid in &jailers {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    jailers.len()
 }
 
 /// Processes under this one, at any depth.

@@ -44,7 +44,7 @@ const PLAIN: &[c_long] = &[
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_pipe2,
-    // The way in: the interpreter itself is started behind this wall.
+    // The way in: the interpreter itself is started behind this wall. Its driver shuts that.
     libc::SYS_execve,
     // Memory. Not `memfd_create` and `shmget`, whose memory no limit counts.
     libc::SYS_mmap,
@@ -182,11 +182,9 @@ fn compiled() -> Result<BpfProgram, seccompiler::BackendError> {
     allow(libc::SYS_tgkill, 0, &[own])?;
     // Limits of itself, which it can only lower.
     allow(libc::SYS_prlimit64, 0, &[0])?;
-    allow(
-        libc::SYS_prctl,
-        0,
-        &[libc::PR_SET_NAME as u64, libc::PR_GET_NAME as u64],
-    )?;
+    // With a filter more it can only take from itself.
+    let options = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_SECCOMP];
+    allow(libc::SYS_prctl, 0, &options.map(|o| o as u64))?;
     // Not F_SETOWN and F_SETSIG, by which the kernel would send signals for it.
     let commands = [
         libc::F_DUPFD,
@@ -226,13 +224,10 @@ fn compiled() -> Result<BpfProgram, seccompiler::BackendError> {
             (1, SeccompCmpOp::MaskedEq(!stream), libc::SOCK_STREAM as u64),
         ])?],
     );
-    // A thread of this process, not a process.
-    let thread = (libc::CLONE_THREAD | NEW) as u32;
-    let thread = SeccompCmpOp::MaskedEq(u64::from(thread));
-    rules.insert(
-        libc::SYS_clone,
-        vec![rule(&[(0, thread, libc::CLONE_THREAD as u64)])?],
-    );
+    // A thread of this process, not a process, and with its descriptors: their limit is each table's.
+    let thread = libc::CLONE_THREAD | libc::CLONE_FILES;
+    let judged = SeccompCmpOp::MaskedEq(u64::from((thread | NEW) as u32));
+    rules.insert(libc::SYS_clone, vec![rule(&[(0, judged, thread as u64)])?]);
     // Opening to read may not empty the file, which Landlock did not judge at first.
     let mode = |flag: i32| SeccompCmpOp::MaskedEq(flag as u64);
     for (call, flags) in opening() {

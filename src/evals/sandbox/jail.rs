@@ -43,7 +43,7 @@ impl Jail {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.python.program);
         command.args(["-s", "-B", "-c", DRIVER]);
-        command.arg(self.done.to_string());
+        command.args([self.done.to_string(), libc::SYS_execve.to_string()]);
         command.current_dir(&self.scratch);
         command.env_clear();
         command.env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8");
@@ -52,10 +52,11 @@ impl Jail {
             .env("TMPDIR", &self.scratch);
         // The order of a set of strings is the same in every run.
         command.env("PYTHONHASHSEED", "0");
-        // numpy's threads would each take address space.
+        // numpy's threads would each take address space, as would the C library's heap for each thread.
         command
             .env("OPENBLAS_NUM_THREADS", "1")
-            .env("OMP_NUM_THREADS", "1");
+            .env("OMP_NUM_THREADS", "1")
+            .env("MALLOC_ARENA_MAX", "1");
         command
     }
 
@@ -79,6 +80,7 @@ impl Jail {
         if let Some(user) = self.user {
             become_user(user).map_err(|e| format!("becoming user {user}: {e}"))?;
         }
+        drop_capabilities().map_err(|e| format!("capabilities: {e}"))?;
         rustix::thread::set_no_new_privs(true).map_err(|e| format!("no_new_privs: {e}"))?;
         // Another user's process has lost its parent's signal, so that it is asked for now.
         let death = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
@@ -91,6 +93,7 @@ impl Jail {
         let _ = rustix::process::setsid();
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         self.limit().map_err(|e| format!("limits: {e}"))?;
+        fix_addresses();
         if self.landlock {
             files::allow_only(&self.python, &self.scratch)?;
         }
@@ -109,9 +112,11 @@ impl Jail {
             )
         };
         if marked != 0 {
-            return Err(
-                Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::NOSYS)
-            );
+            match Errno::from_io_error(&std::io::Error::last_os_error()) {
+                // Linux before 5.11, and containers' filters that do not know the call.
+                Some(Errno::NOSYS | Errno::INVAL | Errno::PERM) => shut_each_from(3),
+                error => return Err(error.unwrap_or(Errno::NOSYS)),
+            }
         }
         // SAFETY: the descriptor was made for this and is open.
         fcntl_setfd(
@@ -150,13 +155,36 @@ fn lower(resource: Resource, soft: u64, hard: u64) -> rustix::io::Result<()> {
     setrlimit(resource, limit)
 }
 
-/// From root to a user without groups and capabilities.
+/// Marks every descriptor from this one on that there may be.
+fn shut_each_from(first: RawFd) {
+    // The kernel's own limit (nr_open), unless somebody raised it.
+    const MOST: u64 = 1 << 20;
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(MOST);
+    for fd in first..most.min(MOST) as RawFd {
+        // SAFETY: the call marks a descriptor; where there is none it fails, and changes nothing.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Where a program's objects lie decides in which order a set has them: the same in every run, but where a container's
+/// filter does not allow it.
+fn fix_addresses() {
+    // SAFETY: the call sets what holds for the program that this process executes next.
+    unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) };
+}
+
+/// From root to a user without groups.
 fn become_user(user: u32) -> rustix::io::Result<()> {
     use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
     let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
     set_thread_groups(&[])?;
     set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)?;
+    set_thread_res_uid(uid, uid, uid)
+}
+
+/// Gives up all capabilities of this thread: a harness that is not root's may have some, too, by its file or its parent.
+fn drop_capabilities() -> rustix::io::Result<()> {
+    rustix::thread::clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();
     rustix::thread::set_capabilities(
         None,
@@ -177,4 +205,32 @@ pub fn enter_and_execute(jail: &str) -> Result<std::convert::Infallible, String>
     let jail: Jail = serde_json::from_str(jail).map_err(|e| e.to_string())?;
     jail.enter().map_err(|e| e.to_string())?;
     Err(jail.command().exec().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::fcntl_getfd;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn no_capability_is_left() {
+        let left = std::thread::spawn(|| {
+            drop_capabilities().unwrap();
+            std::fs::read_to_string("/proc/thread-self/status").unwrap()
+        });
+        let left = left.join().unwrap();
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            let empty = format!("\n{set}:\t0000000000000000\n");
+            assert!(left.contains(&empty), "{left}");
+        }
+    }
+
+    #[test]
+    fn descriptors_are_shut_one_by_one_where_a_range_cannot_be() {
+        let (file, _) = rustix::pipe::pipe().unwrap();
+        assert_eq!(fcntl_getfd(&file).unwrap(), FdFlags::empty());
+        shut_each_from(file.as_raw_fd());
+        assert_eq!(fcntl_getfd(&file).unwrap(), FdFlags::CLOEXEC);
+    }
 }

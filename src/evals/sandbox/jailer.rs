@@ -5,9 +5,8 @@ use super::watch::{self, Trouble};
 use super::{Backend, Limits, Run, bubblewrap, python::Python, root, scratch};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Write};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
 /// Users that nobody has: from here on, one for each jailer.
 const USERS: u32 = 0x5000_0000;
@@ -39,7 +38,7 @@ struct Jailer {
     scratch: PathBuf,
     user: Option<u32>,
     /// The scratch folder where it lies among the machine's files, not in memory: removed in the end.
-    folder: Option<TempDir>,
+    folder: Option<scratch::Folder>,
 }
 
 /// Reads the setup and then programs, each a line of JSON, from standard input and answers on standard output, until its
@@ -121,7 +120,7 @@ impl Jailer {
             done: -1,
             stands: -1,
         };
-        let folder = self.folder.as_ref().map(TempDir::path);
+        let folder = self.folder.as_ref().map(scratch::Folder::path);
         let run = watch::run(jail, program, folder, |jail| match &self.bwrap {
             Some(bwrap) => bubblewrap::command(bwrap, &self.setup.harness, jail),
             None => watch::behind_walls(jail),
@@ -131,12 +130,8 @@ impl Jailer {
     }
 }
 
-fn scratch_folder(user: Option<u32>) -> std::io::Result<TempDir> {
-    let folder = tempfile::Builder::new()
-        .prefix("harness-scratch-")
-        .tempdir_in(std::env::temp_dir().canonicalize()?)?;
-    chown(folder.path(), user, user)?;
-    Ok(folder)
+fn scratch_folder(user: Option<u32>) -> std::io::Result<scratch::Folder> {
+    scratch::Folder::new_in(&std::env::temp_dir().canonicalize()?, user)
 }
 
 /// A user that no other process has, where there are so many.

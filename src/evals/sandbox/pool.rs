@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 const PROBE: &str = include_str!("probe.py");
 
@@ -16,12 +16,14 @@ pub struct Sandbox {
     setup: Setup,
     /// Jailers that have nothing to do.
     idle: Mutex<Vec<Jailer>>,
+    /// Held by whoever runs a program; for one that is to run alone, to write.
+    running: RwLock<()>,
 }
 
 impl Sandbox {
     /// A sandbox by Landlock or, where the kernel has none, by bubblewrap. It has been tried when it is
-    /// returned: a probe can compute and write in its scratch folder, and can read and write no other file, fork, have a
-    /// socket, or signal. `harness` is this program.
+    /// returned: a probe can compute and write in its scratch folder, and can read and write no other file, fork, become
+    /// another program, have a socket, or signal. `harness` is this program.
     ///
     /// # Errors
     /// When there is no Python, or no isolation to be had: why, and what to install.
@@ -55,6 +57,7 @@ impl Sandbox {
                 harness: harness.to_path_buf(),
             },
             idle: Mutex::new(Vec::new()),
+            running: RwLock::new(()),
         };
         let outside = tempfile::Builder::new()
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
@@ -80,19 +83,43 @@ impl Sandbox {
         &self.setup.python.program
     }
 
-    /// Runs one program.
+    /// Runs one program. If it is killed, as the system does for want of memory, it runs once more, without others beside it:
+    /// a second time is its own doing.
     ///
     /// # Errors
     /// When the sandbox itself fails, never because of the program.
     pub fn run(&self, program: &str) -> Result<Run, Error> {
-        let idle = self.lock().pop();
-        let mut jailer = match idle {
-            Some(jailer) => jailer,
-            None => Jailer::start(&self.setup).map_err(|what| self.error(&what))?,
+        let run = {
+            let _among_others = self.running.read().unwrap_or_else(PoisonError::into_inner);
+            self.run_once(program)?
         };
-        let run = jailer.run(program).map_err(|what| self.error(&what))?;
-        self.lock().push(jailer);
-        Ok(run)
+        if !run.killed {
+            return Ok(run);
+        }
+        let _alone = self.running.write().unwrap_or_else(PoisonError::into_inner);
+        self.run_once(program)
+    }
+
+    fn run_once(&self, program: &str) -> Result<Run, Error> {
+        let start = || Jailer::start(&self.setup).map_err(|what| self.error(&what));
+        let idle = self.lock().pop();
+        let mut jailer = idle.map_or_else(start, Ok)?;
+        let answer = match jailer.ask(&program) {
+            Ok(answer) => answer,
+            // A jailer may be killed as well: another one is asked, once.
+            Err(_) => {
+                jailer = start()?;
+                jailer.ask(&program).map_err(|what| self.error(&what))?
+            }
+        };
+        match answer {
+            Answer::Run(run) => {
+                self.lock().push(jailer);
+                Ok(run)
+            }
+            Answer::Trouble(what) => Err(self.error(&what)),
+            Answer::Ready => Err(self.error("a jailer did not answer what it was asked")),
+        }
     }
 
     /// Runs programs, as many at a time as there are threads for work; in their order what came of them.
@@ -167,14 +194,6 @@ impl Jailer {
             Answer::Ready => Ok(jailer),
             Answer::Trouble(what) => Err(what),
             Answer::Run(_) => Err("a jailer answered before it was asked".into()),
-        }
-    }
-
-    fn run(&mut self, program: &str) -> Result<Run, String> {
-        match self.ask(&program)? {
-            Answer::Run(run) => Ok(run),
-            Answer::Trouble(what) => Err(what),
-            Answer::Ready => Err("a jailer did not answer what it was asked".into()),
         }
     }
 

@@ -34,6 +34,13 @@ pub fn enter(python: &Python, limits: &Limits, owner: u32) -> std::result::Resul
         Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => return Ok(false),
         Err(e) => return Err(format!("namespaces: {e}")),
     }
+    // A container may let it have namespaces, but mount nothing.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    match mount_change("/", private) {
+        Ok(()) => {}
+        Err(Errno::PERM | Errno::ACCESS) => return Ok(false),
+        Err(e) => return Err(format!("/: {e}")),
+    }
     build(python, limits, owner).map_err(|(what, e)| format!("{what}: {e}"))?;
     Ok(true)
 }
@@ -41,8 +48,6 @@ pub fn enter(python: &Python, limits: &Limits, owner: u32) -> std::result::Resul
 type Step = std::result::Result<(), (String, std::io::Error)>;
 
 fn build(python: &Python, limits: &Limits, owner: u32) -> Step {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    named("/", mount_change("/", private))?;
     let none = MountFlags::NOSUID | MountFlags::NODEV;
     tmpfs(Path::new(NEW), none, "mode=755,size=1m")?;
     for path in &python.readable {

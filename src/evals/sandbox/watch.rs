@@ -1,6 +1,11 @@
 //! One program from its start to its end, as the jailer sees it.
+//!
+//! That a program ran to its end is said by its driver (`driver.py`) with a token that no text and no frame has a name for. No
+//! program says it by accident, nor by ending early. But driver and program are one process, so that a program which means to
+//! can find the token in its memory (ctypes) or among what a frame refers to (gc), or change what it is tested with. This
+//! is as in human-eval and EvalPlus, whose tests run in the program's process, too.
 use super::jail::{Jail, STANDS};
-use super::{Ended, Limits, Run, scratch};
+use super::{Ended, Limits, Run, held, scratch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, fcntl_setfl, memfd_create};
 use rustix::io::Errno;
@@ -118,12 +123,18 @@ pub fn run(
     let piped = || io::Error::other("a stream was not piped");
     let mut out = Stream::new(out.ok_or_else(piped)?.into())?;
     let mut err = Stream::new(err.ok_or_else(piped)?.into())?;
-    let watched = watch(&limits, folder, &process, &mut out, &mut err, started);
+    let most = limits.disk_bytes;
+    let on_disk = |folder| {
+        let named = scratch::size(folder, most);
+        named.saturating_add(held::size(pid, jail.user, folder, most))
+    };
+    let on_disk = || folder.map_or(0, on_disk);
+    let watched = watch(&limits, on_disk, &process, &mut out, &mut err, started);
     if !matches!(watched, Ok(None)) {
         // It may have ended by itself meanwhile.
         let _ = pidfd_send_signal(&process, Signal::KILL);
     }
-    let (status, cpu_seconds) = wait(pid)?;
+    let (mut status, cpu_seconds) = wait(pid)?;
     let over = watched?;
     drain(&limits, &mut out, &mut err)?;
     let mut done = Stream::new(done)?;
@@ -136,14 +147,22 @@ pub fn run(
             String::from_utf8_lossy(&why).trim().to_string(),
         ));
     }
-    // bubblewrap does not wait for what it ran, whose CPU time is then not known: it is at most the time that has passed.
-    let at_most = match jail.landlock {
-        true => cpu_seconds,
-        false => started.elapsed().as_secs_f64(),
-    };
-    let ended = over.unwrap_or_else(|| ended(&done.bytes, &token, status, at_most, &limits));
+    // bubblewrap does not wait for what it ran, whose CPU time is then not known: it is at most the time that has passed. And
+    // what ended by a signal it passes on as a code.
+    let mut at_most = cpu_seconds;
+    if !jail.landlock {
+        at_most = started.elapsed().as_secs_f64();
+        status = status.passed_on();
+    }
+    let spent = at_most >= limits.cpu_seconds as f64;
+    let killed = over.is_none()
+        && status == Status::Signal(libc::SIGKILL)
+        && !(spent && jail.landlock)
+        && done.bytes != token;
+    let ended = over.unwrap_or_else(|| ended(&done.bytes, &token, status, spent));
     Ok(Run {
         ended,
+        killed,
         output: out.text(limits.output_bytes),
         errors: err.text(limits.output_bytes),
         cpu_seconds,
@@ -153,7 +172,7 @@ pub fn run(
 /// Waits for the program's end, or for what it may not do.
 fn watch(
     limits: &Limits,
-    folder: Option<&Path>,
+    on_disk: impl Fn() -> u64,
     process: &OwnedFd,
     out: &mut Stream,
     err: &mut Stream,
@@ -183,7 +202,8 @@ fn watch(
         if (out.bytes.len() + err.bytes.len()) as u64 > limits.output_bytes {
             return Ok(Some(Ended::Output));
         }
-        if folder.is_some_and(|folder| scratch::size(folder) > limits.disk_bytes) {
+        // After its end, too: so that what is left is judged for certain.
+        if on_disk() > limits.disk_bytes {
             return Ok(Some(Ended::Disk));
         }
         if exited {
@@ -221,21 +241,38 @@ fn drain(limits: &Limits, out: &mut Stream, err: &mut Stream) -> Result<(), Trou
     Ok(())
 }
 
-/// What the driver and the exit status say. A status from 128 on is a signal's, which is how bubblewrap passes one on.
-fn ended(said: &[u8], token: &[u8], status: i32, cpu_seconds: f64, limits: &Limits) -> Ended {
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Status {
+    /// As bubblewrap passes on how what it ran has ended: 128 and the signal. A program's own code is not told from that.
+    fn passed_on(self) -> Self {
+        match self {
+            Status::Code(code) if code > 128 => Status::Signal(code - 128),
+            own => own,
+        }
+    }
+}
+
+/// What the driver and the exit status say, where the program has `spent` its CPU time or may have.
+fn ended(said: &[u8], token: &[u8], status: Status, spent: bool) -> Ended {
     if said == token {
         return Ended::Finished;
     }
-    let signal = status - 128;
-    let spent = cpu_seconds >= limits.cpu_seconds as f64;
-    if signal == libc::SIGXCPU || signal == libc::SIGKILL && spent {
-        return Ended::CpuTime;
+    match status {
+        Status::Signal(libc::SIGXCPU) => return Ended::CpuTime,
+        Status::Signal(libc::SIGKILL) if spent => return Ended::CpuTime,
+        _ => {}
     }
-    match said.strip_prefix(b"!") {
-        Some(b"MemoryError") => Ended::Memory,
-        Some(name) => Ended::Failed(String::from_utf8_lossy(name).into_owned()),
-        None if signal > 0 => Ended::Failed(format!("signal {signal}")),
-        None => Ended::Failed(format!("exit code {status}")),
+    match (said, status) {
+        (b"memory", _) => Ended::Memory,
+        ([b'!', name @ ..], _) => Ended::Failed(String::from_utf8_lossy(name).into_owned()),
+        (_, Status::Signal(signal)) => Ended::Failed(format!("signal {signal}")),
+        (_, Status::Code(code)) => Ended::Failed(format!("exit code {code}")),
     }
 }
 
@@ -246,12 +283,11 @@ fn token() -> io::Result<Vec<u8>> {
     Ok(blake3::hash(&bytes).to_hex().as_bytes().to_vec())
 }
 
-/// The program's standard input: the token and its text, in memory, sealed.
+/// The program's standard input: the token, of the 64 bytes that the driver reads first, and its text, in memory, sealed.
 fn input(token: &[u8], program: &str) -> io::Result<OwnedFd> {
     let memory = memfd_create("program", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut file = File::from(memory);
     file.write_all(token)?;
-    file.write_all(b"\n")?;
     file.write_all(program.as_bytes())?;
     file.rewind()?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
@@ -259,8 +295,8 @@ fn input(token: &[u8], program: &str) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Waits for a child: its exit status, 128 and the signal where one ended it, and its CPU time in seconds.
-fn wait(pid: Pid) -> io::Result<(i32, f64)> {
+/// Waits for a child: how it ended, and its CPU time in seconds.
+fn wait(pid: Pid) -> io::Result<(Status, f64)> {
     let mut status = 0;
     // SAFETY: plain numbers, for which zero is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -275,13 +311,13 @@ fn wait(pid: Pid) -> io::Result<(i32, f64)> {
             return Err(error);
         }
     }
-    let code = if libc::WIFSIGNALED(status) {
-        128 + libc::WTERMSIG(status)
+    let ended = if libc::WIFSIGNALED(status) {
+        Status::Signal(libc::WTERMSIG(status))
     } else {
-        libc::WEXITSTATUS(status)
+        Status::Code(libc::WEXITSTATUS(status))
     };
     let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
-    Ok((code, seconds(usage.ru_utime) + seconds(usage.ru_stime)))
+    Ok((ended, seconds(usage.ru_utime) + seconds(usage.ru_stime)))
 }
 
 /// Has a jail's own process put up the walls, right before it becomes the interpreter.
@@ -299,18 +335,24 @@ mod tests {
 
     #[test]
     fn how_a_program_ended_follows_from_what_was_said_and_the_status() {
-        let limits = Limits::default();
-        let all = limits.cpu_seconds as f64;
-        let of = |said: &[u8], status, cpu| ended(said, b"token", status, cpu, &limits).to_string();
-        assert_eq!(of(b"token", 0, 0.1), "finished");
-        assert_eq!(of(b"", 0, 0.1), "failed: exit code 0");
-        assert_eq!(of(b"toke", 0, 0.1), "failed: exit code 0");
-        assert_eq!(of(b"!NameError", 1, 0.1), "failed: NameError");
-        assert_eq!(of(b"!MemoryError", 1, 0.1), "memory");
-        assert_eq!(of(b"", 128 + libc::SIGSEGV, 0.1), "failed: signal 11");
-        assert_eq!(of(b"", 128 + libc::SIGXCPU, all), "timeout: CPU time");
-        assert_eq!(of(b"", 128 + libc::SIGKILL, all + 1.0), "timeout: CPU time");
-        assert_eq!(of(b"", 128 + libc::SIGKILL, 0.1), "failed: signal 9");
-        assert_eq!(of(b"!token", 1, 0.1), "failed: token");
+        let of = |said: &[u8], status, spent| ended(said, b"token", status, spent).to_string();
+        let (zero, one) = (Status::Code(0), Status::Code(1));
+        assert_eq!(of(b"token", zero, false), "finished");
+        assert_eq!(of(b"", zero, false), "failed: exit code 0");
+        assert_eq!(of(b"toke", zero, false), "failed: exit code 0");
+        assert_eq!(of(b"!NameError", one, false), "failed: NameError");
+        assert_eq!(of(b"!token", one, false), "failed: token");
+        assert_eq!(of(b"memory", one, false), "memory");
+        // An exception of the program's own may have that name.
+        assert_eq!(of(b"!MemoryError", one, false), "failed: MemoryError");
+        let signal = Status::Signal;
+        assert_eq!(of(b"", signal(libc::SIGSEGV), false), "failed: signal 11");
+        assert_eq!(of(b"", signal(libc::SIGXCPU), true), "timeout: CPU time");
+        assert_eq!(of(b"", signal(libc::SIGKILL), true), "timeout: CPU time");
+        assert_eq!(of(b"", signal(libc::SIGKILL), false), "failed: signal 9");
+        let own = Status::Code(128 + libc::SIGXCPU);
+        assert_eq!(of(b"", own, false), "failed: exit code 152");
+        assert_eq!(own.passed_on(), signal(libc::SIGXCPU));
+        assert_eq!(one.passed_on(), one);
     }
 }
