@@ -54,7 +54,7 @@ fn scores_and_continues_as_transformers_does() {
             token_ids: wanted.token_ids.clone(),
             scored_from: 1,
         };
-        let scored = loglikelihood::score(&subject, &[item]).unwrap();
+        let scored = loglikelihood::score(&subject, &[item], &|_| name.into()).unwrap();
         assert_eq!(scored[0].logprobs.len(), 2000);
         let pairs = scored[0].logprobs.iter().zip(&wanted.logprobs);
         let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -153,8 +153,18 @@ fn a_sweep_leaves_its_tables_figure_and_decision() {
         "\n[decision]\nbest = \"prose.nats_per_token\"\n\
          gates = [{ score = \"passkey.192.exact_match\", may_worsen = 0.1 }]\n",
     );
+    let template = "{{ messages }}";
+    fs::write(work.path("small/base/chat_template.jinja"), template).unwrap();
     let (code, out, error) = work.run(&["sweep", "study.toml"]);
     assert_eq!(code, 0, "{error}");
+    for trial in fs::read_dir(work.path("results/small/trials")).unwrap() {
+        let checkpoint = trial.unwrap().path().join("checkpoint");
+        // The base's own trial has none.
+        if checkpoint.exists() {
+            let its = fs::read_to_string(checkpoint.join("chat_template.jinja")).unwrap();
+            assert_eq!(its, template);
+        }
+    }
     let (table, printed_why) = out.split_once("\n\n").unwrap();
     insta::assert_snapshot!(table, @r"
     arm          done  passkey  passkey   prose

@@ -241,10 +241,11 @@ impl BaseSpec {
         Ok(Checkpoint { model, tokenizer })
     }
 
-    /// Checks all that can be checked without reading weights: configuration, tokenizer, and by the files'
-    /// headers the weights' names, shapes and length.
+    /// Checks all that can be checked without reading weights: configuration, tokenizer, the small files that go with
+    /// what is trained from it, and by the files' headers the weights' names, shapes and length.
     pub fn check(&self) -> Result<()> {
-        self.checked(&self.source()?).map(|_| ())
+        let (config, tokenizer) = self.checked(&self.source()?)?;
+        self.companions(&config, &tokenizer).map(|_| ())
     }
 
     /// The types in which the weights are stored, by their names: those of a GGUF and those that

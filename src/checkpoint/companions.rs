@@ -1,7 +1,7 @@
 //! The small files that others look for beside the weights.
 use super::{BaseSpec, Result, base::Source, wrong};
 use crate::model::ModelConfig;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, path::Path};
 use tokenizers::Tokenizer;
 
@@ -16,9 +16,9 @@ const KEPT: [&str; 4] = [
 ];
 
 impl BaseSpec {
-    /// Files by their names for an export of a model that was made from this checkpoint, which now has this
-    /// configuration: tokenizer_config.json and generation_config.json, the checkpoint's own or else new
-    /// ones, and its chat template, special tokens and licence where it has them.
+    /// Files by their names for a model that was made from this checkpoint, which now has this configuration:
+    /// tokenizer_config.json and generation_config.json, the checkpoint's own or else new ones, and its chat template,
+    /// special tokens and licence where it has them.
     ///
     /// # Errors
     /// When a file is damaged.
@@ -38,8 +38,10 @@ impl BaseSpec {
                     let Some(text) = folder.text(name)? else {
                         return Ok(None);
                     };
-                    let value = serde_json::from_str(&text);
-                    value.map(Some).map_err(|e| wrong(Path::new(name), e))
+                    let object = serde_json::from_str::<Map<String, Value>>(&text);
+                    object
+                        .map(|object| Some(Value::Object(object)))
+                        .map_err(|e| wrong(Path::new(name), e))
                 };
                 tokenizer_config = parsed(TOKENIZER_CONFIG)?;
                 generation = parsed(GENERATION_CONFIG)?;

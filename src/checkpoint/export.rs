@@ -1,6 +1,6 @@
 //! Writing a folder in Hugging Face's layout, which transformers, vLLM and llama.cpp's converter load.
 use super::{
-    Result,
+    BaseSpec, Result,
     folder::{CONFIG, ROPE_IDENTITY, TOKENIZER},
     of_model,
     weights::{INDEX, SINGLE},
@@ -49,6 +49,24 @@ pub fn save(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()>
     write_tokenizer(&folder.join(TOKENIZER), tokenizer)
 }
 
+/// Writes what [`save`] writes of a model that was trained from `base`, and the small files of `base` with it: the two are
+/// asked by one chat template.
+///
+/// # Errors
+/// When the folder cannot be written, or a file of `base` is damaged.
+pub fn save_trained(
+    folder: &Path,
+    base: &BaseSpec,
+    model: &Decoder,
+    tokenizer: &Tokenizer,
+) -> Result<()> {
+    let others = base.companions(&model.config, tokenizer)?;
+    fs::create_dir_all(folder).map_err(|e| wrong(folder, e))?;
+    // First, so that whatever can be loaded has its template.
+    write_others(folder, &others)?;
+    save(folder, model, tokenizer)
+}
+
 /// Writes a folder for others: what [`save`] writes, in the storage asked for, and `others`, files by their
 /// names. The folder is there whole or not at all.
 ///
@@ -82,9 +100,7 @@ pub fn export(
     let dtype = embedding.copied().unwrap_or(DType::F32);
     write_json(&inside.join(CONFIG), config(inside, model, dtype)?)?;
     write_tokenizer(&inside.join(TOKENIZER), tokenizer)?;
-    for (name, text) in others {
-        write(&inside.join(name), text)?;
-    }
+    write_others(inside, others)?;
     // As readable as any other folder: temporary ones are their owner's alone.
     let permissions = fs::metadata(parent)
         .map_err(|e| wrong(parent, e))?
@@ -227,6 +243,13 @@ fn write(path: &Path, text: &str) -> Result<()> {
     whole_file::replace(path, |file| file.write_all(text.as_bytes())).map_err(|e| wrong(path, e))
 }
 
+fn write_others(folder: &Path, others: &BTreeMap<String, String>) -> Result<()> {
+    for (name, text) in others {
+        write(&folder.join(name), text)?;
+    }
+    Ok(())
+}
+
 fn write_tokenizer(path: &Path, tokenizer: &Tokenizer) -> Result<()> {
     whole_file::replace(path, |file| {
         tokenizer
@@ -239,7 +262,6 @@ fn write_tokenizer(path: &Path, tokenizer: &Tokenizer) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::BaseSpec;
     use crate::model::{Init, Method, ModelConfig};
     use crate::ops::Env;
     use candle_core::safetensors::load;
@@ -319,6 +341,44 @@ mod tests {
                 assert_eq!(first, second);
             }
         }
+    }
+
+    #[test]
+    fn a_trained_checkpoint_has_the_chat_template_of_its_base() {
+        let work = tempfile::tempdir().unwrap();
+        let spec = |name: &str| BaseSpec::of_path(work.path().join(name).to_str().unwrap());
+        let (base, model) = (spec("base"), model(true));
+        save(&work.path().join("base"), &model, &tokenizer()).unwrap();
+        let plain = base.content_hash().unwrap();
+        let trained = |name: &str| {
+            let folder = work.path().join(name);
+            save_trained(&folder, &base, &model, &tokenizer()).unwrap();
+            let trained = spec(name);
+            let template = trained.chat_template().unwrap();
+            assert_eq!(template, base.chat_template().unwrap());
+            (template, trained.content_hash().unwrap())
+        };
+        // Without a template it is what it was before there were other files.
+        assert_eq!(trained("plain"), (None, plain.clone()));
+        let said = r#"{"bos_token": {"content": "<s>"}, "chat_template": "{{ bos_token }}"}"#;
+        fs::write(work.path().join("base/tokenizer_config.json"), said).unwrap();
+        let (template, content) = trained("chat");
+        let template = template.unwrap();
+        assert_eq!(
+            (template.source.as_str(), template.bos_token.as_deref()),
+            ("{{ bos_token }}", Some("<s>"))
+        );
+        // Kept scores of one template are not taken for those of another.
+        fs::write(work.path().join("base/chat_template.jinja"), "other").unwrap();
+        let (_, other) = trained("other");
+        assert!(content != plain && other != content);
+        let damaged = work.path().join("base/generation_config.json");
+        fs::write(damaged, "[]").unwrap();
+        let error = base.check().unwrap_err().to_string();
+        assert!(
+            error.contains("generation_config.json: invalid type"),
+            "{error}"
+        );
     }
 
     #[test]

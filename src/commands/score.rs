@@ -73,7 +73,11 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     progress.set_position(from as u64);
     while from < items.len() {
         let to = from + together(&items[from..]);
-        let scored = loglikelihood::score(&subject, &items[from..to])?;
+        let name = |at: usize| {
+            let (input, id) = (arguments.input.display(), &ids[from + at]);
+            format!("{input}: item {}, id {id}", from + at + 1)
+        };
+        let scored = loglikelihood::score(&subject, &items[from..to], &name)?;
         let all = ids[from..to].iter().zip(&items[from..to]).zip(scored);
         let rows: Vec<Row> = all
             .map(|((id, item), scored)| Row {
@@ -108,8 +112,7 @@ fn together(items: &[loglikelihood::Item]) -> usize {
 fn read(path: &Path, loaded: &Loaded) -> Result<(Vec<Value>, Vec<loglikelihood::Item>)> {
     let config = &loaded.checkpoint.model.config;
     let tokens = Tokens::new(&loaded.checkpoint.tokenizer)?;
-    // lm-eval's prefix of a continuation without a context.
-    let prefix = config.bos_token_id.or(config.eos_token_id.first().copied());
+    let prefix = loglikelihood::prefix(config);
     let items = lines::read(path, |line: Line| {
         let item = item(&line, &tokens, prefix)?;
         item.check(config.vocab_size)?;
@@ -126,7 +129,7 @@ fn item(line: &Line, tokens: &Tokens, prefix: Option<u32>) -> Result<loglikeliho
             token_ids: None,
             scored_from: None,
             ..
-        } => loglikelihood::Item::of_pair(tokens, context, continuation, prefix),
+        } => loglikelihood::Item::of_pair(tokens, context, continuation)?.after(prefix),
         Line {
             context: None,
             continuation: None,

@@ -6,7 +6,7 @@
 use super::loglikelihood::{self, Item};
 use super::record::{Choice, Protocol, Record};
 use super::scores::bits_per_byte;
-use super::task::{NO_SOURCES, a_tenth, at_least_one, only_rows, rows_of};
+use super::task::{NO_SOURCES, a_tenth_of_rows, at_least_one, only_rows, rows_of};
 use super::template::{Said, Templates, fields, sample};
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
 use crate::data::{Document, Row, SourceSpec};
@@ -85,11 +85,11 @@ impl Kind for ChoiceSpec {
     }
 
     fn reduce(&mut self) {
-        self.items = self.items.map(a_tenth);
+        self.items = Some(a_tenth_of_rows(self.items));
     }
 
     fn prepare(&self, tokens: Rc<Tokens>) -> Result<Box<dyn Task>, Error> {
-        let all = rows_of(&self.sources)?;
+        let all = rows_of(&self.name, &self.sources)?;
         Ok(Box::new(Choices::new(self, &tokens, all)?))
     }
 }
@@ -106,7 +106,7 @@ pub struct Choices {
 /// One item.
 struct Question {
     cluster: String,
-    /// What the model reads, one a choice.
+    /// What the model reads, one a choice; without a context it reads the checkpoint's BOS or EOS before that.
     items: Vec<Item>,
     /// Characters of each choice.
     characters: Vec<usize>,
@@ -143,7 +143,8 @@ impl Choices {
         })
     }
 
-    fn record(&self, index: usize, scored: &[loglikelihood::Scored]) -> Record {
+    /// The record of an item: what the model read, one a choice, and what that scored.
+    fn record(&self, index: usize, read: &[Item], scored: &[loglikelihood::Scored]) -> Record {
         let question = &self.questions[index];
         let logprobs: Vec<f64> = scored
             .iter()
@@ -167,7 +168,7 @@ impl Choices {
             );
             metrics.insert("bytes".into(), question.bytes as f64);
         }
-        let chosen = &question.items[best];
+        let chosen = &read[best];
         let choice = |(i, item): (usize, &Item)| Choice {
             token_ids: item.token_ids.clone(),
             scored_from: item.scored_from,
@@ -186,12 +187,11 @@ impl Choices {
             output: chosen.token_ids[chosen.scored_from..].to_vec(),
             output_text: question.continuations[best].clone(),
             expected: question.continuations[right].clone(),
-            choices: question.items.iter().enumerate().map(choice).collect(),
+            choices: read.iter().enumerate().map(choice).collect(),
             samples: Vec::new(),
             threshold: None,
             metrics,
-            weight: (question.items[right].token_ids.len() - question.items[right].scored_from)
-                as f64,
+            weight: (read[right].token_ids.len() - read[right].scored_from) as f64,
         }
     }
 }
@@ -216,13 +216,7 @@ fn question(
             .map(|letter| Value::from(letter.to_string()))
             .collect(),
     };
-    let answer = answer(
-        spec,
-        templates,
-        row,
-        &fields,
-        &labels[..labels.len().min(choices.len())],
-    )?;
+    let answer = answer(spec, templates, row, &fields, &labels, choices.len())?;
     let said = key("continuation", &spec.continuation);
     // The space that the template itself puts before a choice is not a character of it.
     let delimiter = spec.continuation.len() - spec.continuation.trim_start().len();
@@ -234,7 +228,7 @@ fn question(
         if text.trim().is_empty() {
             return Err(templates.error(said, row, "is empty for one of its choices"));
         }
-        let item = Item::of_pair(tokens, &context, &text, None);
+        let item = Item::of_pair(tokens, &context, &text);
         items.push(item.map_err(|what| templates.error(said, row, &what))?);
         characters.push(text.chars().count().saturating_sub(delimiter).max(1));
         continuations.push(text);
@@ -256,19 +250,21 @@ fn question(
     })
 }
 
-/// The place of the right choice among those with these labels.
+/// The place of the right one of so many choices: that of its label where the spec has labels, else what is said.
 fn answer(
     spec: &ChoiceSpec,
     templates: &Templates,
     row: &Row,
     fields: &Value,
     labels: &[Value],
+    choices: usize,
 ) -> Result<usize, Error> {
     let said = Said {
         key: "answer",
         text: &spec.answer,
     };
     let value = templates.value(said, row, fields)?;
+    let labels = &labels[..labels.len().min(choices)];
     let found = match &spec.labels {
         Some(_) => labels
             .iter()
@@ -277,7 +273,7 @@ fn answer(
             .to_string()
             .parse()
             .ok()
-            .filter(|&i: &usize| i < labels.len()),
+            .filter(|&i: &usize| i < choices),
     };
     found.ok_or_else(|| {
         let what = format!(
@@ -293,7 +289,7 @@ fn answer(
                     .map(Value::to_string)
                     .collect::<Vec<_>>()
                     .join(", "),
-                None => format!("0 to {}", labels.len().saturating_sub(1)),
+                None => format!("0 to {}", choices.saturating_sub(1)),
             }
         );
         templates.error(said, row, &what)
@@ -348,14 +344,24 @@ impl Task for Choices {
     }
 
     fn run(&self, subject: &Subject, items: &[usize]) -> Result<Vec<Record>, Error> {
-        let of_item = |&i: &usize| self.questions[i].items.iter().cloned();
-        let all: Vec<Item> = items.iter().flat_map(of_item).collect();
-        let scored = loglikelihood::score(subject, &all)?;
-        let mut rest = scored.as_slice();
+        let prefix = loglikelihood::prefix(&subject.model.config);
+        let (mut read, mut owners) = (Vec::new(), Vec::new());
+        for &i in items {
+            for item in &self.questions[i].items {
+                let item = item.clone().after(prefix).map_err(|what| {
+                    Error::task(&self.spec.name, format!("{}: {what}", self.items[i]))
+                })?;
+                read.push(item);
+                owners.push(i);
+            }
+        }
+        let name = |at: usize| self.items[owners[at]].clone();
+        let scored = loglikelihood::score(subject, &read, &name)?;
+        let mut from = 0;
         let records = items.iter().map(|&i| {
-            let (own, after) = rest.split_at(self.questions[i].items.len());
-            rest = after;
-            self.record(i, own)
+            let own = from..from + self.questions[i].items.len();
+            from = own.end;
+            self.record(i, &read[own.clone()], &scored[own])
         });
         Ok(records.collect())
     }

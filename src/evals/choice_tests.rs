@@ -1,5 +1,7 @@
-use super::super::testing::tokens;
+use super::super::testing::{decoder, tokens};
 use super::*;
+use crate::model::Decoder;
+use crate::ops::Env;
 use serde_json::json;
 
 fn spec(rest: &str) -> ChoiceSpec {
@@ -113,7 +115,7 @@ fn the_longest_likely_choice_wins_by_length_alone() {
         items.zip(nats).map(one).collect::<Vec<_>>()
     };
     // −6 over 6 characters against −8 over 16: the second, and right, one is likelier a character.
-    let record = task.record(0, &scored([-6.0, -8.0]));
+    let record = task.record(0, &task.questions[0].items, &scored([-6.0, -8.0]));
     assert_eq!(
         (record.metrics["acc"], record.metrics["acc_norm"]),
         (0.0, 1.0)
@@ -127,9 +129,73 @@ fn the_longest_likely_choice_wins_by_length_alone() {
     assert!((record.choices[1].logprob + 8.0).abs() < 1e-5);
     assert!(record.choices.iter().all(|choice| !choice.greedy));
     // Of equal ones the first.
-    let record = task.record(0, &scored([-0.5, -0.5]));
+    let record = task.record(0, &task.questions[0].items, &scored([-0.5, -0.5]));
     assert_eq!(record.metrics["acc"], 0.0);
     assert!(record.choices[0].greedy);
+}
+
+#[test]
+fn without_a_context_a_choice_comes_after_bos_or_eos() {
+    let (mut spec, row) = hellaswag();
+    spec.context = String::new();
+    let task = Choices::new(&spec, &tokens(), vec![row]).unwrap();
+    let env = Env::cpu();
+    let run = |model: &Decoder| task.run(&Subject { env: &env, model }, &[0]);
+    let mut model = decoder(&env);
+    model.config.bos_token_id = None;
+    model.config.eos_token_id = Vec::new();
+    let error = run(&model).unwrap_err().to_string();
+    let words = "task \"arc\": arc/h.jsonl:9: context is empty, and the checkpoint has neither a BOS nor an EOS";
+    assert!(error.starts_with(words), "{error}");
+    for (bos, eos, first) in [(None, 7, 7), (Some(5), 7, 5)] {
+        model.config.bos_token_id = bos;
+        model.config.eos_token_id = vec![eos];
+        let record = run(&model).unwrap().remove(0);
+        assert_eq!(record.prompt, [first]);
+        for (choice, text) in record.choices.iter().zip([" green.", " blue and yellow."]) {
+            assert_eq!((choice.token_ids[0], choice.scored_from), (first, 1));
+            assert_eq!(choice.token_ids[1..], tokens().document(text).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_score_that_is_no_number_names_its_item() {
+    let task = Choices::new(&hellaswag().0, &tokens(), vec![hellaswag().1]).unwrap();
+    let env = Env::cpu();
+    let mut model = decoder(&env);
+    model.config.rms_norm_eps = f64::NAN;
+    let subject = Subject {
+        env: &env,
+        model: &model,
+    };
+    let error = task.run(&subject, &[0]).unwrap_err().to_string();
+    let words = "arc/h.jsonl:9: the loss is not a finite number";
+    assert!(error.starts_with(words), "{error}");
+}
+
+#[test]
+fn there_may_be_more_choices_than_letters() {
+    let (spec, mut row) = hellaswag();
+    let endings: Vec<String> = (0..30).map(|i| format!("number {i}")).collect();
+    row.fields["endings"] = json!(endings);
+    row.fields["label"] = json!(28);
+    let task = Choices::new(&spec, &tokens(), vec![row.clone()]).unwrap();
+    assert_eq!(task.questions[0].answer, 28);
+    row.fields["label"] = json!(30);
+    let error = Choices::new(&spec, &tokens(), vec![row]).err().unwrap();
+    let words = "gives 30, which is none of its places (0 to 29)";
+    assert!(error.to_string().ends_with(words), "{error}");
+}
+
+#[test]
+fn a_reduced_task_has_a_tenth_of_its_items_and_a_hundred_of_all_rows() {
+    let (mut spec, _) = hellaswag();
+    for (items, reduced) in [(Some(500), 50), (None, 100)] {
+        spec.items = items;
+        spec.reduce();
+        assert_eq!(spec.items, Some(reduced));
+    }
 }
 
 #[test]

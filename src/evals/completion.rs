@@ -1,7 +1,7 @@
 //! Completion of code (after the Long Code Completion task of LongCoder, arXiv:2306.14893): the next line
 //! of a held-out file, given a long prefix. Exact match, edit similarity, and the loss of the true line.
 use super::record::{Protocol, Record};
-use super::task::{NO_SOURCES, a_tenth, at_least_one, held_out};
+use super::task::{NO_SOURCES, a_tenth, at_least_one, chunks_that_fit, held_out};
 use super::tokens::Spans;
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
 use crate::data::{Document, SourceSpec};
@@ -16,8 +16,6 @@ const MAX_NEW_TOKENS: usize = 48;
 const MIN_LINE: usize = 10;
 /// What comments begin with in C, Rust, Python and shells; their prose cannot be guessed.
 const COMMENTS: [&str; 5] = ["//", "/*", "* ", "# ", "\"\"\""];
-/// Prompts that are continued together.
-const BATCH: usize = 8;
 
 /// `kind = "completion"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -196,11 +194,8 @@ impl Task for Completion {
     }
 
     fn chunks(&self) -> Vec<usize> {
-        let all = self.lines.len();
-        (0..all)
-            .step_by(BATCH)
-            .map(|from| BATCH.min(all - from))
-            .collect()
+        let lines = self.lines.iter();
+        chunks_that_fit(lines.map(|line| line.prompt.len() + MAX_NEW_TOKENS))
     }
 
     fn texts(&self) -> Result<Vec<Document>, Error> {
@@ -228,8 +223,8 @@ impl Task for Completion {
             .iter()
             .map(|&i| self.lines[i].prompt.clone())
             .collect();
-        let stop = self.tokens.newline();
-        let outputs = generate::greedy(env, model, &prompts, MAX_NEW_TOKENS, stop)?;
+        let stop = [self.tokens.newline(), &model.config.eos_token_id].concat();
+        let outputs = generate::greedy(env, model, &prompts, MAX_NEW_TOKENS, &stop)?;
         let mut records = Vec::new();
         for (&index, output) in items.iter().zip(outputs) {
             let line = &self.lines[index];
@@ -293,7 +288,7 @@ fn lines_of(spec: &CompletionSpec, tokens: &Tokens, file: &Document) -> Result<V
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::tokens;
+    use super::super::testing::{decoder, tokens};
     use super::*;
 
     fn spec(items: usize) -> CompletionSpec {
@@ -390,6 +385,33 @@ mod tests {
         // Characters, not bytes.
         assert!((edit_similarity("é", "e") - 0.0).abs() < 1e-12);
         assert!((edit_similarity("né", "ne") - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_output_ends_at_eos() {
+        let env = crate::ops::Env::cpu();
+        let mut model = decoder(&env);
+        let task = task(4);
+        let run = |model: &crate::model::Decoder| {
+            let records = task.run(&Subject { env: &env, model }, &[0, 1, 2, 3]);
+            let outputs = records.unwrap().into_iter().map(|record| record.output);
+            outputs.collect::<Vec<Vec<u32>>>()
+        };
+        model.config.eos_token_id = Vec::new();
+        let free = run(&model);
+        let long = free.iter().position(|output| output.len() > 1).unwrap();
+        model.config.eos_token_id = vec![free[long][0]];
+        assert_eq!(run(&model)[long], free[long][..1]);
+    }
+
+    #[test]
+    fn fewer_lines_are_completed_together_where_prompts_are_long() {
+        let mut task = task(4);
+        assert_eq!(task.chunks(), [4]);
+        for line in &mut task.lines {
+            line.prompt = vec![0; 6000];
+        }
+        assert_eq!(task.chunks(), [2, 2]);
     }
 
     #[test]

@@ -3,12 +3,17 @@
 /// The name of the score.
 pub(super) const METRIC: &str = "effective_context";
 
+/// What a mean may lack of the threshold by rounding: 0.7, 0.8 and 0.9 have the mean 0.7999999999999999. Means that
+/// differ in a score differ by more.
+const ROUNDING: f64 = 1e-9;
+
 /// The longest length whose mean score is `threshold` or more, as are those of all shorter ones (RULER,
 /// arXiv:2404.06654, section 4); 0 where the shortest fails. Given are lengths and their means, in any order.
 pub(super) fn context(means: impl Iterator<Item = (usize, f64)>, threshold: f64) -> usize {
     let mut means: Vec<(usize, f64)> = means.collect();
     means.sort_by_key(|&(length, _)| length);
-    let passed = means.iter().take_while(|&&(_, mean)| mean >= threshold);
+    let passes = |&&(_, mean): &&(usize, f64)| mean + ROUNDING >= threshold;
+    let passed = means.iter().take_while(passes);
     passed.last().map_or(0, |&(length, _)| length)
 }
 
@@ -30,5 +35,13 @@ mod tests {
         );
         assert_eq!(of(&[(256, 0.8), (512, 1.0)]), 0);
         assert_eq!(of(&[]), 0);
+    }
+
+    #[test]
+    fn a_mean_that_is_the_threshold_passes_though_it_is_rounded() {
+        let mean = (0.7 + 0.8 + 0.9) / 3.0;
+        assert!(mean < 0.8);
+        assert_eq!(context([(256, mean)].into_iter(), 0.8), 256);
+        assert_eq!(context([(256, 0.7999)].into_iter(), 0.8), 0);
     }
 }

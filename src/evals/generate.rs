@@ -1,7 +1,7 @@
 //! A task of a user's own, which the model answers by greedy continuation: prompts and answers of a row's fields.
 use super::completion::edit_similarity;
 use super::record::{Protocol, Record};
-use super::task::{NO_SOURCES, a_tenth, at_least_one, only_rows, rows_of};
+use super::task::{NO_SOURCES, a_tenth_of_rows, at_least_one, chunks_that_fit, only_rows, rows_of};
 use super::template::{Said, Templates, fields, sample};
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
 use crate::data::{Document, Row, SourceSpec};
@@ -12,9 +12,6 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-
-/// Prompts that are continued together.
-const BATCH: usize = 8;
 
 /// `kind = "generate"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,11 +133,11 @@ impl Kind for GenerateSpec {
     }
 
     fn reduce(&mut self) {
-        self.items = self.items.map(a_tenth);
+        self.items = Some(a_tenth_of_rows(self.items));
     }
 
     fn prepare(&self, tokens: Rc<Tokens>) -> Result<Box<dyn Task>, Error> {
-        let all = rows_of(&self.sources)?;
+        let all = rows_of(&self.name, &self.sources)?;
         Ok(Box::new(Generate::new(self, tokens, all)?))
     }
 }
@@ -261,14 +258,17 @@ fn question(
     }
     let said = key("expected", &spec.expected);
     let value = templates.value(said, row, &fields)?;
-    let expected: Vec<String> = match value.kind() {
-        ValueKind::Seq => templates
-            .list(said, row, &fields)?
-            .iter()
-            .map(Value::to_string)
-            .collect(),
-        _ => vec![value.to_string()],
+    let values = match value.kind() {
+        ValueKind::Seq => templates.list(said, row, &fields)?,
+        _ => vec![value],
     };
+    // A blank text is in every answer, and null as a text is "none".
+    let blank = |value: &Value| value.is_none() || value.to_string().trim().is_empty();
+    if values.iter().any(blank) {
+        let what = "gives null or a blank text, which tells no answer from another; fill it in, or leave the row out";
+        return Err(templates.error(said, row, what));
+    }
+    let expected: Vec<String> = values.iter().map(Value::to_string).collect();
     let Some(first) = expected.first() else {
         return Err(templates.error(said, row, "gives an empty list"));
     };
@@ -305,9 +305,8 @@ impl Task for Generate {
     }
 
     fn chunks(&self) -> Vec<usize> {
-        let all = self.items.len();
-        let from = (0..all).step_by(BATCH);
-        from.map(|from| BATCH.min(all - from)).collect()
+        let questions = self.questions.iter();
+        chunks_that_fit(questions.map(|q| q.prompt.len() + self.spec.max_tokens))
     }
 
     fn texts(&self) -> Result<Vec<Document>, Error> {

@@ -113,6 +113,42 @@ fn an_answer_ends_at_a_stop_text_and_does_not_depend_on_the_others() {
 }
 
 #[test]
+fn a_long_prompt_is_not_continued_with_seven_others() {
+    let mut all: Vec<Row> = (0..4).flat_map(|_| rows()).collect();
+    all[5].fields["what"] = json!("day ".repeat(20_000));
+    let task = Generate::new(&spec(ALL), Rc::new(tokens()), all).unwrap();
+    assert!(task.questions[5].prompt.len() > 16_384);
+    assert_eq!(task.chunks(), [5, 1, 6]);
+}
+
+#[test]
+fn an_expected_answer_that_is_null_or_blank_is_an_error() {
+    for colour in [
+        json!(""),
+        json!(" \n"),
+        json!(["blue", null]),
+        json!(["", "blue"]),
+    ] {
+        let mut all = rows();
+        all[1].fields["colour"] = colour;
+        let error = Generate::new(&spec(ALL), Rc::new(tokens()), all).err();
+        let error = error.unwrap().to_string();
+        let words = "a.jsonl:2: `expected` = \"colour\" gives null or a blank text";
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_reduced_task_has_a_tenth_of_its_items_and_a_hundred_of_all_rows() {
+    let mut spec = spec(ALL);
+    for (items, reduced) in [(Some(40), 4), (None, 100)] {
+        spec.items = items;
+        spec.reduce();
+        assert_eq!(spec.items, Some(reduced));
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     for (rest, what) in [
         ("metrics = []", "`metrics` is empty"),

@@ -1,11 +1,13 @@
 //! What a task is, wherever its texts lie: what its scores depend on beside the model.
+use super::Error;
+use super::sandbox::Python;
 use super::spec::TaskSpec;
 use crate::data::SourceSpec;
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// Version of what the tasks ask and how they score: raised when a task of the same words gives other records.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What a task names that is elsewhere.
 #[derive(Debug, Clone, Copy)]
@@ -40,4 +42,33 @@ pub fn of<E>(
         said["judge"] = hash(Material::Judge(judge))?.into();
     }
     Ok(said)
+}
+
+/// Whether what the model writes is run, so that the scores depend on [`interpreter`], too.
+pub fn runs_programs(task: &TaskSpec) -> bool {
+    matches!(task, TaskSpec::Programs(_))
+}
+
+/// What programs are run by: the hash of the interpreter's version and of what is installed for it.
+///
+/// # Errors
+/// When there is no Python, or it does not run.
+pub fn interpreter() -> Result<String, Error> {
+    Python::find()?.identity()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SuiteSpec;
+    use super::*;
+
+    #[test]
+    fn only_tasks_with_programs_ask_for_an_interpreter() {
+        let text = "[[task]]\nkind = 'passkey'\nname = 'a'\nlengths = [64]\ndepths = 1\nitems = 1\n\
+            [[task]]\nkind = 'programs'\nname = 'b'\npath = 'b.jsonl'\nsamples = 1\ntemperature = 0.0\n\
+            max_tokens = 9\nk = [1]";
+        let suite = SuiteSpec::parse(text, "a suite").unwrap();
+        let run: Vec<bool> = suite.task.iter().map(runs_programs).collect();
+        assert_eq!(run, [false, true]);
+    }
 }

@@ -1,5 +1,6 @@
 //! What lm-eval calls loglikelihood: log-probabilities of given tokens after given tokens, for anybody's items.
 use super::{Error, Subject, Tokens};
+use crate::model::ModelConfig;
 use crate::model::cache::KvCache;
 use crate::ops::cross_entropy;
 use candle_core::Tensor;
@@ -27,40 +28,47 @@ pub struct Scored {
     pub greedy: Vec<bool>,
 }
 
+/// What lm-eval puts before a text that has nothing before it: BOS, or else EOS.
+pub fn prefix(config: &ModelConfig) -> Option<u32> {
+    config.bos_token_id.or(config.eos_token_id.first().copied())
+}
+
 impl Item {
     /// A continuation after its context, as lm-eval's `_encode_pair` has it: both are tokenised as one text,
     /// spaces between them belong to the continuation, and the context begins with the tokenizer's leading
-    /// special ids. Without a context the continuation comes after `prefix`.
+    /// special ids. Where that is nothing at all, `scored_from` is 0 until [`Item::after`] puts a token before it.
     ///
     /// # Errors
     /// In words, when no token is left to score.
-    pub fn of_pair(
-        tokens: &Tokens,
-        context: &str,
-        continuation: &str,
-        prefix: Option<u32>,
-    ) -> Result<Self, String> {
+    pub fn of_pair(tokens: &Tokens, context: &str, continuation: &str) -> Result<Self, String> {
         let said = |e: Error| e.to_string();
-        let stem = context.trim_end();
-        let mut before = tokens.document(stem).map_err(said)?;
+        let before = tokens.document(context.trim_end()).map_err(said)?.len();
         let whole = format!("{context}{continuation}");
-        let mut token_ids = tokens.document(&whole).map_err(said)?;
-        if before.is_empty() {
-            let prefix = prefix.ok_or(
-                "context is empty, and the checkpoint has neither a BOS nor an EOS to begin with",
-            )?;
-            before.push(prefix);
-            token_ids.insert(0, prefix);
-        }
-        if token_ids.len() <= before.len() {
+        let token_ids = tokens.document(&whole).map_err(said)?;
+        if token_ids.len() <= before {
             return Err(format!(
                 "continuation {continuation:?} has no token of its own after its context"
             ));
         }
         Ok(Item {
             token_ids,
-            scored_from: before.len(),
+            scored_from: before,
         })
+    }
+
+    /// The item after the checkpoint's [`prefix`] where nothing is before its first scored token; else as it is.
+    ///
+    /// # Errors
+    /// In words, when a prefix is needed and there is none.
+    pub fn after(mut self, prefix: Option<u32>) -> Result<Self, String> {
+        if self.scored_from == 0 {
+            let prefix = prefix.ok_or(
+                "context is empty, and the checkpoint has neither a BOS nor an EOS to begin with; give a context",
+            )?;
+            self.token_ids.insert(0, prefix);
+            self.scored_from = 1;
+        }
+        Ok(self)
     }
 
     /// Checks that a model of `vocab_size` ids can score the item.
@@ -105,11 +113,15 @@ pub fn check_ids(ids: &[u32], vocab_size: usize) -> Result<(), String> {
 }
 
 /// Scores items that were checked, several at a time; a context that several items have is read once. What an item
-/// scores does not depend on the others.
+/// scores does not depend on the others. `name` says what the caller calls the item of an index.
 ///
 /// # Errors
-/// When the model fails or a score is not finite.
-pub fn score(subject: &Subject, items: &[Item]) -> Result<Vec<Scored>, Error> {
+/// When the model fails, or with the item's name when a score is not finite.
+pub fn score(
+    subject: &Subject,
+    items: &[Item],
+    name: &dyn Fn(usize) -> String,
+) -> Result<Vec<Scored>, Error> {
     let mut scored: Vec<Option<Scored>> = vec![None; items.len()];
     let families = families(items, !subject.model.config.rope.depends_on_length());
     let mut rest = families.as_slice();
@@ -124,9 +136,8 @@ pub fn score(subject: &Subject, items: &[Item]) -> Result<Vec<Scored>, Error> {
         let rows: Vec<Row> = batch.iter().flat_map(Family::rows).collect();
         for (row, one) in rows.iter().zip(score_batch(subject, &rows)?) {
             if !one.logprobs.iter().all(|x| x.is_finite()) {
-                return Err(Error::NotFinite {
-                    item: format!("item {} of its batch", row.index),
-                });
+                let item = name(row.index);
+                return Err(Error::NotFinite { item });
             }
             scored[row.index] = Some(one);
         }
@@ -301,7 +312,7 @@ fn padded(item: &Item, places: Range<usize>) -> impl Iterator<Item = u32> {
 mod tests {
     use super::super::testing::tokens;
     use super::*;
-    use crate::model::{Decoder, Init, Method, ModelConfig, generate};
+    use crate::model::{Decoder, Init, Method, generate};
     use crate::ops::Env;
 
     fn model(rope: &str) -> Decoder {
@@ -316,6 +327,10 @@ mod tests {
             seed: 3,
         };
         Decoder::init(&Env::cpu(), &config, init).unwrap()
+    }
+
+    fn scored(subject: &Subject, items: &[Item]) -> Vec<Scored> {
+        score(subject, items, &|at| format!("item {at}")).unwrap()
     }
 
     fn items() -> Vec<Item> {
@@ -369,13 +384,13 @@ mod tests {
                 model: &model,
             };
             let items = items();
-            let together = score(&subject, &items).unwrap();
-            for (item, scored) in items.iter().zip(&together) {
-                let alone = score(&subject, std::slice::from_ref(item)).unwrap();
-                assert_eq!(&alone[0], scored);
+            let together = scored(&subject, &items);
+            for (item, one) in items.iter().zip(&together) {
+                let alone = scored(&subject, std::slice::from_ref(item));
+                assert_eq!(&alone[0], one);
                 let all = generate::log_probs(&env, &model, &item.token_ids).unwrap();
-                assert_eq!(scored.logprobs, all[item.scored_from - 1..]);
-                assert_eq!(scored.greedy.len(), scored.logprobs.len());
+                assert_eq!(one.logprobs, all[item.scored_from - 1..]);
+                assert_eq!(one.greedy.len(), one.logprobs.len());
             }
         }
     }
@@ -395,11 +410,27 @@ mod tests {
             token_ids: token_ids.to_vec(),
             scored_from: 3,
         };
-        let scored = score(&subject, &[item(&token_ids)]).unwrap();
-        assert_eq!(scored[0].greedy, [true; 4]);
+        assert_eq!(scored(&subject, &[item(&token_ids)])[0].greedy, [true; 4]);
         token_ids[3] = (token_ids[3] + 1) % 400;
-        let scored = score(&subject, &[item(&token_ids)]).unwrap();
-        assert!(!scored[0].greedy[0]);
+        assert!(!scored(&subject, &[item(&token_ids)])[0].greedy[0]);
+    }
+
+    #[test]
+    fn a_score_that_is_no_number_says_of_which_item() {
+        let env = Env::cpu();
+        let mut model = model("");
+        model.config.rms_norm_eps = f64::NAN;
+        let subject = Subject {
+            env: &env,
+            model: &model,
+        };
+        // The longer one is read first.
+        let items = [2, 3].map(|len| Item {
+            token_ids: vec![1; len],
+            scored_from: 1,
+        });
+        let error = score(&subject, &items, &|at| format!("line {at}")).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { item } if item == "line 1"));
     }
 
     #[test]
@@ -410,21 +441,19 @@ mod tests {
         // The space between them belongs to the continuation, whichever of the two has it.
         for at in [19, 20] {
             let (context, continuation) = text.split_at(at);
-            let item = Item::of_pair(&tokens, context, continuation, None).unwrap();
+            let item = Item::of_pair(&tokens, context, continuation).unwrap();
             assert_eq!(item.token_ids, ids);
+            assert_eq!(item.clone().after(None), Ok(item.clone()));
             let before = tokens.document("The grass is green.").unwrap();
             assert_eq!(item.scored_from, before.len());
         }
-        let item = Item::of_pair(&tokens, "", text, Some(9)).unwrap();
+        let bare = Item::of_pair(&tokens, "", text).unwrap();
+        let item = bare.clone().after(Some(9)).unwrap();
         assert_eq!((item.token_ids[0], item.scored_from), (9, 1));
         assert_eq!(item.token_ids[1..], ids);
+        assert!(bare.after(None).unwrap_err().contains("neither a BOS"));
         assert!(
-            Item::of_pair(&tokens, "", text, None)
-                .unwrap_err()
-                .contains("neither a BOS")
-        );
-        assert!(
-            Item::of_pair(&tokens, text, "", None)
+            Item::of_pair(&tokens, text, "")
                 .unwrap_err()
                 .contains("no token")
         );

@@ -1,4 +1,5 @@
 //! Loss on long documents: each token once in a sliding or rolling window, and by its position in disjoint windows.
+use super::loglikelihood::prefix;
 use super::record::{Place, Protocol, Record};
 use super::scores::bits_per_byte;
 use super::task::{NO_SOURCES, a_tenth, at_least_one, by_hash, held_out};
@@ -141,7 +142,7 @@ impl Kind for LongLossSpec {
         let tokens = a_tenth(self.documents * self.max_tokens);
         // Two, so that there still is a standard error.
         self.documents = a_tenth(self.documents).max(self.documents.min(2));
-        let least = self.context.max(self.min_tokens());
+        let least = self.context.max(self.min_tokens()).min(self.max_tokens);
         self.max_tokens = (tokens / self.documents).clamp(least, self.max_tokens);
     }
 
@@ -325,8 +326,7 @@ impl LongLoss {
         if self.spec.protocol == Windows::Sliding || self.begins_bare() == 0 {
             return Ok(ids);
         }
-        let config = &subject.model.config;
-        let prefix = config.bos_token_id.or(config.eos_token_id.first().copied()).ok_or_else(|| {
+        let prefix = prefix(&subject.model.config).ok_or_else(|| {
             let what = "protocol = \"rolling\" begins a document with BOS or EOS, and the checkpoint's \
                         config.json has neither";
             Error::task(&self.spec.name, what)

@@ -172,6 +172,17 @@ fn documents_are_long_enough_and_fewer_are_the_first_of_more() {
     );
 }
 
+#[test]
+fn documents_shorter_than_a_window_are_reduced_no_further() {
+    let mut short = spec(256, 128);
+    (short.min_tokens, short.max_tokens, short.by_position) = (Some(64), 128, false);
+    short.sources = vec![toml::from_str("name = 'x'\npaths = ['a']").unwrap()];
+    assert_eq!(short.problem(), None);
+    short.reduce();
+    assert_eq!((short.documents, short.max_tokens), (2, 128));
+    assert_eq!(short.problem(), None);
+}
+
 /// A document of two and a half parts gives the sums of one that is not cut.
 #[test]
 fn a_long_document_is_scored_in_parts() {

@@ -32,7 +32,7 @@ pub struct LongPplSpec {
     pub name: String,
     /// Held-out texts.
     pub sources: Vec<SourceSpec>,
-    /// Tokens of each document: longer ones are cut, shorter ones left out.
+    /// Tokens of each document: longer ones are cut, shorter ones (for the judge, up to `short_context`) left out.
     pub context: usize,
     /// How many documents, at most.
     pub documents: usize,
@@ -263,15 +263,17 @@ impl LongPpl {
     /// Takes documents of at least `context` tokens, by the hash of their names.
     ///
     /// # Errors
-    /// When no document is long enough, or one is longer than what the judge was trained for.
+    /// When no document is long enough for the model and the judge, or one is longer than what the judge was trained for.
     pub(super) fn new(
         spec: &LongPplSpec,
         tokens: Rc<Tokens>,
         judge: Judge,
         documents: Vec<Document>,
     ) -> Result<Self, Error> {
-        let context = spec.context;
+        let (context, short) = (spec.context, spec.short_context);
         let (mut texts, of_all) = (Vec::new(), documents.len());
+        // The judge's tokens of the documents that are too short for it, at most.
+        let mut most: Option<usize> = None;
         for Document { id, mut text } in by_hash(documents) {
             if texts.len() == spec.documents {
                 break;
@@ -295,6 +297,10 @@ impl LongPpl {
                 );
                 return Err(Error::task(&spec.name, what));
             }
+            if judged.ids.len() <= short {
+                most = most.max(Some(judged.ids.len()));
+                continue;
+            }
             texts.push(Text {
                 id,
                 text,
@@ -303,9 +309,15 @@ impl LongPpl {
             });
         }
         if texts.is_empty() {
-            let what = format!(
-                "none of its {of_all} documents has {context} tokens; name longer ones or lower `context`"
-            );
+            let what = match most {
+                None => format!(
+                    "none of its {of_all} documents has {context} tokens; name longer ones or lower `context`"
+                ),
+                Some(most) => format!(
+                    "{context} tokens are at most {most} for the judge, of which none has `short_context` ({short}) \
+                     before it; lower `short_context` or raise `context`"
+                ),
+            };
             return Err(Error::task(&spec.name, what));
         }
         let item = |text: &Text| format!("{}/{}/long_ppl", spec.name, text.id);

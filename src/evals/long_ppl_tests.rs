@@ -164,6 +164,14 @@ fn a_judge_of_another_tokenizer_names_key_tokens_and_the_model_is_scored_there()
     let record = none.run(&subject, &[0]).unwrap().remove(0);
     assert!(record.metrics.is_empty() && record.weight == 0.0);
     assert!(super::super::scores(&[record]).is_empty());
+    // What is no longer for the judge than the short context has no key token, and is left out.
+    let short = &task.documents[0];
+    spec.short_context = short.judge.ids.len();
+    let alone = |d: &&Document| d.id == short.id;
+    let alone = documents.iter().filter(alone).cloned().collect();
+    let error = LongPpl::new(&spec, Rc::new(tokens()), open(), alone);
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("lower `short_context`"), "{error}");
     // The judge must have been trained for as much.
     spec.context = 400;
     let error = LongPpl::new(&spec, Rc::new(tokens()), open(), documents)

@@ -1,7 +1,8 @@
 //! Passkey retrieval (Mohtashami and Jaggi, arXiv:2305.16300): five digits hidden in filler, asked for at
 //! the end. Exact match over context length and depth of the needle.
+use super::fit;
 use super::record::{Place, Protocol, Record};
-use super::task::{a_tenth, at_least_one, lengths_problem, scores_by_length};
+use super::task::{a_tenth, at_least_one, chunks_that_fit, lengths_problem, scores_by_length};
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
 use crate::data::Document;
 use crate::model::generate;
@@ -24,8 +25,6 @@ const QUESTION: &str = "\nWhat is the pass key? The pass key is";
 
 /// Digits of a key.
 const DIGITS: usize = 5;
-/// Prompts that are continued together.
-const BATCH: usize = 8;
 
 /// `kind = "passkey"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,8 +76,6 @@ impl Kind for PasskeySpec {
 pub struct Passkey {
     spec: PasskeySpec,
     tokens: Rc<Tokens>,
-    /// Tokens that each filler sentence adds to a prompt.
-    sentence: Vec<usize>,
     items: Vec<String>,
 }
 
@@ -109,14 +106,9 @@ impl Passkey {
     /// # Errors
     /// When a length has no room for the text around the key.
     pub fn new(spec: &PasskeySpec, tokens: Rc<Tokens>) -> Result<Self, Error> {
-        let mut sentence = Vec::new();
-        for text in FILLER {
-            sentence.push(tokens.spans(&format!(" {text}"))?.ids.len());
-        }
         let mut task = Passkey {
             spec: spec.clone(),
             tokens,
-            sentence,
             items: Vec::new(),
         };
         for index in 0..spec.lengths.len() * spec.depths * spec.items {
@@ -124,7 +116,7 @@ impl Passkey {
             let depth = Place::Depth(task.depth(cell.depth));
             let (name, length, item) = (&spec.name, cell.length, cell.repetition);
             task.items.push(format!("{name}/{length}/{depth}/{item}"));
-            task.without_filler(index)?;
+            task.check_room(index)?;
         }
         Ok(task)
     }
@@ -156,21 +148,20 @@ impl Passkey {
         (0..DIGITS).map(digit).collect()
     }
 
-    /// The prompt with the needle alone.
+    /// Checks that an item's length has room for the text around its key.
     ///
     /// # Errors
-    /// When that is longer than the item's length.
-    fn without_filler(&self, index: usize) -> Result<Prompt, Error> {
+    /// When the prompt without filler is longer.
+    fn check_room(&self, index: usize) -> Result<(), Error> {
         let length = self.cell(index).length;
         let key = self.key(index);
-        let prompt = self.encode(&text(&key, 0, 0.0), &key)?;
-        let used = prompt.tokens();
+        let used = self.encode(&text(&key, 0, 0.0), &key)?.tokens();
         if used > length {
             let what =
                 format!("length {length} is too short: the text around the key has {used} tokens");
             return Err(Error::task(&self.spec.name, what));
         }
-        Ok(prompt)
+        Ok(())
     }
 
     /// The longest prompt that fits the item's length together with its answer.
@@ -178,29 +169,19 @@ impl Passkey {
         let cell = self.cell(index);
         let key = self.key(index);
         let depth = self.depth(cell.depth);
-        let mut best = self.without_filler(index)?;
-        // Sentences are tokenised alike wherever they stand, so the guess is off by one at most; the
-        // tokenizer has the last word.
-        let mut room = cell.length - best.tokens();
-        let mut sentences = 0;
-        while room >= self.sentence[sentences % FILLER.len()] {
-            room -= self.sentence[sentences % FILLER.len()];
-            sentences += 1;
-        }
-        while sentences > 0 {
-            let prompt = self.encode(&text(&key, sentences, depth), &key)?;
-            if prompt.tokens() <= cell.length {
-                best = prompt;
-                break;
-            }
-            sentences -= 1;
-        }
-        Ok(best)
+        let of_size = |sentences: usize| self.encode(&text(&key, sentences, depth), &key);
+        let count = |sentences: usize| of_size(sentences).map(|prompt| prompt.tokens());
+        // A sentence has a token at least.
+        let sentences = fit::largest(0, cell.length, cell.length, count)?;
+        of_size(sentences.unwrap_or(0))
     }
 
     fn encode(&self, text: &str, key: &str) -> Result<Prompt, Error> {
         let ids = self.tokens.document(text)?;
-        let answer = self.tokens.spans(&format!(" {key}"))?.ids.len();
+        // What the key adds to the question: SentencePiece puts a space of its own before a text that stands alone.
+        let asked = self.tokens.spans(QUESTION)?.ids.len();
+        let answered = self.tokens.spans(&format!("{QUESTION} {key}"))?.ids.len();
+        let answer = answered.saturating_sub(asked);
         Ok(Prompt { ids, answer })
     }
 
@@ -246,11 +227,10 @@ impl Task for Passkey {
     fn chunks(&self) -> Vec<usize> {
         // Prompts of different lengths are not put together: the longest decides the cache.
         let per_length = self.spec.depths * self.spec.items;
-        let of_length = (0..per_length)
-            .step_by(BATCH)
-            .map(|from| BATCH.min(per_length - from));
-        let lengths = self.spec.lengths.len();
-        (0..lengths).flat_map(|_| of_length.clone()).collect()
+        let lengths = self.spec.lengths.iter();
+        lengths
+            .flat_map(|&length| chunks_that_fit(std::iter::repeat_n(length, per_length)))
+            .collect()
     }
 
     fn texts(&self) -> Result<Vec<Document>, Error> {
@@ -272,7 +252,9 @@ impl Task for Passkey {
             .collect::<Result<_, _>>()?;
         let longest_answer = prompts.iter().map(|p| p.answer).max().unwrap_or(0);
         let ids: Vec<Vec<u32>> = prompts.iter().map(|p| p.ids.clone()).collect();
-        let outputs = generate::greedy(subject.env, subject.model, &ids, longest_answer, &[])?;
+        let (env, model) = (subject.env, subject.model);
+        let eos = &model.config.eos_token_id;
+        let outputs = generate::greedy(env, model, &ids, longest_answer, eos)?;
         items
             .iter()
             .zip(prompts)
@@ -305,10 +287,10 @@ fn is_match(output: &str, key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::tokens;
+    use super::super::testing::{decoder, tokens};
     use super::*;
 
-    fn task(lengths: &[usize], items: usize) -> Passkey {
+    fn task_with(tokens: Tokens, lengths: &[usize], items: usize) -> Passkey {
         let spec = PasskeySpec {
             name: "passkey".into(),
             lengths: lengths.to_vec(),
@@ -317,7 +299,11 @@ mod tests {
             seed: 7,
             threshold: None,
         };
-        Passkey::new(&spec, Rc::new(tokens())).unwrap()
+        Passkey::new(&spec, Rc::new(tokens)).unwrap()
+    }
+
+    fn task(lengths: &[usize], items: usize) -> Passkey {
+        task_with(tokens(), lengths, items)
     }
 
     #[test]
@@ -336,6 +322,31 @@ mod tests {
                 prompt.ids,
                 "the answer continues the prompt"
             );
+        }
+    }
+
+    #[test]
+    fn prompts_fill_their_length_where_a_text_begins_with_a_space_more() {
+        // A token a word. SentencePiece's normalizer puts a space before every text.
+        let json = serde_json::json!({
+            "version": "1.0",
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+            ]},
+            "pre_tokenizer": {"type": "Split", "pattern": {"String": "▁"}, "behavior": "MergedWithNext",
+                "invert": false},
+            "model": {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"},
+        });
+        let tokenizer: tokenizers::Tokenizer = json.to_string().parse().unwrap();
+        let task = task_with(Tokens::new(&tokenizer).unwrap(), &[100, 511, 2000], 2);
+        assert_eq!(task.tokens.spans(" Here we go.").unwrap().ids.len(), 4);
+        for (i, name) in task.items().iter().enumerate() {
+            let prompt = task.prompt(i).unwrap();
+            assert_eq!(prompt.answer, 1);
+            // A sentence has four words at most.
+            let room = task.cell(i).length as i64 - prompt.tokens() as i64;
+            assert!((0..4).contains(&room), "{name}: {room} tokens of room");
         }
     }
 
@@ -418,6 +429,24 @@ mod tests {
         assert_eq!(task.chunks(), [8, 2, 8, 2]);
         assert_eq!(task.items().len(), 20);
         assert_eq!(task.estimate().prefill, 10 * 556);
+        // Of long prompts fewer are continued together.
+        assert_eq!(self::task(&[5000], 1).chunks(), [3, 2]);
+    }
+
+    #[test]
+    fn an_answer_ends_at_eos() {
+        let env = crate::ops::Env::cpu();
+        let mut model = decoder(&env);
+        let task = task(&[200], 1);
+        let run = |model: &crate::model::Decoder| {
+            let records = task.run(&Subject { env: &env, model }, &[0]);
+            records.unwrap().remove(0).output
+        };
+        model.config.eos_token_id = Vec::new();
+        let output = run(&model);
+        assert_eq!(output.len(), DIGITS + 1);
+        model.config.eos_token_id = vec![output[0]];
+        assert_eq!(run(&model), output[..1]);
     }
 
     #[test]

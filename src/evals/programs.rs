@@ -4,7 +4,7 @@ use super::pass_at_k::pass_at_k;
 use super::programs_problem::Problem;
 use super::record::{Protocol, Record, Sample};
 use super::sandbox::{Ended, Limits, Sandbox};
-use super::task::{a_tenth, at_least_one};
+use super::task::{BATCH_TOKENS, a_tenth, at_least_one, tokens_together};
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
 use crate::data::Document;
 use crate::model::sample::{self, Sampling};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// Samples that are drawn together.
+/// Samples that are drawn together, at most.
 const BATCH: usize = 32;
 
 /// `kind = "programs"`.
@@ -103,6 +103,10 @@ impl Kind for ProgramsSpec {
     /// A prompt of these is some hundreds of tokens long.
     fn longest(&self) -> usize {
         self.max_tokens + 512
+    }
+
+    fn batch_tokens(&self) -> usize {
+        tokens_together(BATCH.min(self.samples), self.longest())
     }
 
     fn reduce(&mut self) {
@@ -208,9 +212,11 @@ impl Programs {
             top_k: None,
         };
         let eos = &subject.model.config.eos_token_id;
+        let row = self.prompts[index].len() + spec.max_tokens;
+        let batch = (BATCH_TOKENS / row.max(1)).clamp(1, BATCH);
         let mut all = Vec::with_capacity(spec.samples);
-        for from in (0..spec.samples).step_by(BATCH) {
-            let numbers = from..(from + BATCH).min(spec.samples);
+        for from in (0..spec.samples).step_by(batch) {
+            let numbers = from..(from + batch).min(spec.samples);
             let seeds: Vec<u64> = numbers
                 .map(|number| sample::seed(spec.seed, &self.items[index], number))
                 .collect();

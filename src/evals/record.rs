@@ -1,7 +1,10 @@
 //! What an evaluation keeps of every item.
 use super::Error;
 use super::long_ppl::KeyRule;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -194,7 +197,7 @@ impl<T: Serialize + DeserializeOwned> RecordLog<T> {
     /// killed process left, is cut off.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or a whole line is no record.
+    /// When the file cannot be read or written, or a line is no record: it is then as it was.
     pub fn open(path: &Path) -> Result<(Self, Vec<T>), Error> {
         let io = |source| Error::Io {
             path: path.to_path_buf(),
@@ -206,19 +209,30 @@ impl<T: Serialize + DeserializeOwned> RecordLog<T> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
         let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
-        if whole < bytes.len() {
-            file.set_len(whole as u64).map_err(io)?;
-        }
-        file.seek(SeekFrom::Start(whole as u64)).map_err(io)?;
+        let wrong = |line, what: String| Error::Record {
+            path: path.to_path_buf(),
+            line,
+            what,
+        };
         let mut records = Vec::new();
         let lines = bytes[..whole].split(|&b| b == b'\n');
         for (i, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
-            records.push(serde_json::from_slice(line).map_err(|e| Error::Record {
-                path: path.to_path_buf(),
-                line: i + 1,
-                what: e.to_string(),
-            })?);
+            let record = serde_json::from_slice(line);
+            records.push(record.map_err(|e| wrong(i + 1, e.to_string()))?);
         }
+        // Cut only now, and only what can be the beginning of a record: the file may be another one.
+        if whole < bytes.len() {
+            let last = &bytes[whole..];
+            let is_json = serde_json::from_slice::<IgnoredAny>(last).is_ok();
+            // A machine that went down may leave zeros.
+            let begun = matches!(last[0], b'{' | 0) && !is_json;
+            if !begun && serde_json::from_slice::<T>(last).is_err() {
+                let what = "is no record that was being written; name another file".into();
+                return Err(wrong(records.len() + 1, what));
+            }
+            file.set_len(whole as u64).map_err(io)?;
+        }
+        file.seek(SeekFrom::Start(whole as u64)).map_err(io)?;
         let path = path.to_path_buf();
         let log = RecordLog {
             path,

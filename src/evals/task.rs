@@ -81,6 +81,11 @@ pub trait Kind {
     /// Tokens of the longest context that it scores.
     fn longest(&self) -> usize;
 
+    /// Tokens that it runs together, at most: their keys and values are in memory at once.
+    fn batch_tokens(&self) -> usize {
+        tokens_together(BATCH, self.longest())
+    }
+
     /// Makes about a tenth of the work of it.
     fn reduce(&mut self);
 
@@ -137,18 +142,50 @@ pub(super) fn scores_by_length(
         .collect()
 }
 
-/// The rows of all sources.
-pub(super) fn rows_of(sources: &[SourceSpec]) -> Result<Vec<Row>, Error> {
+/// The rows of a task's sources.
+pub(super) fn rows_of(task: &str, sources: &[SourceSpec]) -> Result<Vec<Row>, Error> {
     let mut all = Vec::new();
     for source in sources {
         all.extend(rows(source)?);
     }
-    Ok(all)
+    distinct(task, "rows", all, |row| &row.id)
 }
 
 /// A tenth of a number of items, but one at least.
 pub(super) fn a_tenth(n: usize) -> usize {
     (n / 10).max(1)
+}
+
+/// The same of a task whose items are all its rows unless it says how many. How many rows there are is not known before
+/// they are read: a hundred stand for a tenth of them.
+pub(super) fn a_tenth_of_rows(items: Option<usize>) -> usize {
+    items.map_or(100, a_tenth)
+}
+
+/// Rows that are continued together, at most.
+pub(super) const BATCH: usize = 8;
+/// Tokens of them, at most, but for a row that is longer: each takes as much of the cache as the longest.
+pub(super) const BATCH_TOKENS: usize = 16_384;
+
+/// Rows, given by their tokens, in their order: chunk by chunk how many are continued together.
+pub(super) fn chunks_that_fit(rows: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut chunks = Vec::new();
+    let (mut together, mut longest) = (0, 0);
+    for tokens in rows {
+        longest = tokens.max(longest);
+        if together == BATCH || together > 0 && (together + 1) * longest > BATCH_TOKENS {
+            chunks.push(together);
+            (together, longest) = (0, tokens);
+        }
+        together += 1;
+    }
+    chunks.extend((together > 0).then_some(together));
+    chunks
+}
+
+/// Tokens of at most so many rows of this length that are continued together.
+pub(super) fn tokens_together(rows: usize, length: usize) -> usize {
+    rows.saturating_mul(length).min(BATCH_TOKENS.max(length))
 }
 
 /// A model under evaluation.
@@ -210,7 +247,7 @@ pub(super) fn held_out(task: &str, sources: &[SourceSpec]) -> Result<Vec<Documen
     for source in sources {
         all.extend(documents(source)?);
     }
-    distinct(task, all)
+    distinct(task, "documents", all, |document| &document.id)
 }
 
 /// Documents in the order of the hashes of their names: a sample of all sources.
@@ -219,19 +256,24 @@ pub(super) fn by_hash(mut documents: Vec<Document>) -> Vec<Document> {
     documents
 }
 
-/// Items are named after documents, so no two may have one name.
-fn distinct(task: &str, documents: Vec<Document>) -> Result<Vec<Document>, Error> {
+/// Items are named after documents or rows, so no two may have one name.
+fn distinct<T>(
+    task: &str,
+    what: &str,
+    all: Vec<T>,
+    name: impl Fn(&T) -> &str,
+) -> Result<Vec<T>, Error> {
     let mut seen = BTreeSet::new();
-    match documents.iter().find(|d| !seen.insert(d.id.as_str())) {
+    let twice = all.iter().map(name).find(|name| !seen.insert(*name));
+    match twice.map(str::to_string) {
         Some(twice) => {
             let what = format!(
-                "two documents of its sources are called {}; leave one out, or name both by one glob above \
-                 their folders",
-                twice.id
+                "two {what} of its sources are called {twice}; leave one out, or name both by one glob above \
+                 their folders"
             );
             Err(Error::task(task, what))
         }
-        None => Ok(documents),
+        None => Ok(all),
     }
 }
 
@@ -239,24 +281,57 @@ fn distinct(task: &str, documents: Vec<Document>) -> Result<Vec<Document>, Error
 mod tests {
     use super::*;
 
+    /// A source of files in a folder.
+    fn source(folder: &Path, paths: &[&str]) -> SourceSpec {
+        let paths: Vec<String> = paths
+            .iter()
+            .map(|path| format!("'{}'", folder.join(path).display()))
+            .collect();
+        toml::from_str(&format!("name = 'x'\npaths = [{}]", paths.join(", "))).unwrap()
+    }
+
     #[test]
-    fn a_document_named_twice_is_an_error() {
-        let document = |id: &str| Document {
-            id: id.into(),
-            text: String::new(),
-        };
+    fn what_is_named_twice_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        for of in ["a", "b"] {
+            let of = folder.path().join(of);
+            std::fs::create_dir(&of).unwrap();
+            std::fs::write(of.join("test.jsonl"), "{\"text\": \"Here we go.\"}\n").unwrap();
+        }
+        let one = source(folder.path(), &["a/test.jsonl"]);
+        let other = source(folder.path(), &["b/test.jsonl"]);
+        let both = source(folder.path(), &["a/test.jsonl", "b/test.jsonl"]);
+        for sources in [vec![one.clone(), other], vec![both]] {
+            let error = rows_of("own", &sources).unwrap_err().to_string();
+            assert!(
+                error.starts_with("task \"own\": two rows of its sources are called test.jsonl:1;"),
+                "{error}"
+            );
+            let error = held_out("prose", &sources).unwrap_err().to_string();
+            assert!(
+                error.starts_with("task \"prose\": two documents of its sources are called "),
+                "{error}"
+            );
+        }
+        assert_eq!(rows_of("own", &[one]).unwrap().len(), 1);
+        let glob = source(folder.path(), &["*/test.jsonl"]);
+        let rows = rows_of("own", &[glob]).unwrap();
+        let names: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        assert_eq!(names, ["a/test.jsonl:1", "b/test.jsonl:1"]);
+    }
+
+    #[test]
+    fn a_long_row_is_not_run_with_as_many_as_short_ones_are() {
+        let chunks = |rows: &[usize]| chunks_that_fit(rows.iter().copied());
+        assert!(chunks(&[]).is_empty());
+        assert_eq!(chunks(&[100; 19]), [8, 8, 3]);
+        assert_eq!(chunks(&[4096; 9]), [4, 4, 1]);
+        assert_eq!(chunks(&[100, 100, 6000, 100, 100]), [2, 2, 1]);
+        assert_eq!(chunks(&[100, 100, 40_000, 100, 100]), [2, 1, 2]);
         assert_eq!(
-            distinct("prose", vec![document("a"), document("b")])
-                .unwrap()
-                .len(),
-            2
+            [2048, 3000, 40_000].map(|length| tokens_together(BATCH, length)),
+            [16_384, 16_384, 40_000]
         );
-        let error =
-            distinct("prose", vec![document("a"), document("b"), document("a")]).unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.starts_with("task \"prose\": two documents of its sources are called a;"),
-            "{text}"
-        );
+        assert_eq!(tokens_together(BATCH, 100), 800);
     }
 }

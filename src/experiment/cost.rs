@@ -1,7 +1,8 @@
 //! What a trial costs, known before it runs: tokens, FLOPs, memory, time.
 use super::{TrialSpec, check, plan};
 use crate::{
-    evals::Estimate,
+    checkpoint::BaseSpec,
+    evals::{Estimate, SuiteSpec},
     model::{self, Decoder, ModelConfig, generate},
     ops::Env,
     parallel::Ranks,
@@ -42,7 +43,8 @@ pub(super) fn of(trial: &TrialSpec, config: &ModelConfig, estimate: Estimate) ->
         .iter()
         .map(|stage| stage_bytes(stage, config))
         .max();
-    let memory = train.unwrap_or(0).max(scoring_bytes(longest, config)) + PROCESS;
+    let scoring = scoring_bytes(&trial.evals, config);
+    let memory = train.unwrap_or(0).max(scoring) + PROCESS;
     Cost {
         train_tokens: trial.tokens(),
         train_flops: trial.stage.iter().map(flops).sum(),
@@ -85,10 +87,14 @@ pub fn training_bytes(config: &ModelConfig, tokens: usize, recompute: bool) -> u
     4 * (4 * config.num_parameters() + tokens * (kept + block))
 }
 
-/// Weights, and keys and values of a batch of rows.
-fn scoring_bytes(length: usize, config: &ModelConfig) -> usize {
+/// Weights, keys and values of what runs together, and the weights of the judges, which stay once they are read.
+fn scoring_bytes(evals: &SuiteSpec, config: &ModelConfig) -> usize {
     let kv = 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers;
-    4 * (config.num_parameters() + ROWS * length * kv)
+    let kinds = || evals.task.iter().map(|task| task.kind());
+    let tokens = kinds().map(|kind| kind.batch_tokens()).max().unwrap_or(0);
+    let judges = kinds().filter_map(|kind| BaseSpec::of_path(kind.judge()?).config().ok());
+    let judges: usize = judges.map(|judge| judge.num_parameters()).sum();
+    4 * (config.num_parameters() + judges + tokens * kv)
 }
 
 /// Rows that an evaluation runs together, about.
@@ -223,6 +229,34 @@ mod tests {
         let whole = stage_bytes(&stage, &config);
         stage.recompute = true;
         assert!(stage_bytes(&stage, &config) < whole);
+    }
+
+    #[test]
+    fn what_runs_together_and_the_judges_take_memory() {
+        let folder = Folder::new();
+        let trial = &folder.study(false).unwrap().trials[1].spec;
+        let config = trial.base.config().unwrap();
+        let bytes = |rest: &str| {
+            let text = format!("[[task]]\nname = 'a'\n{rest}");
+            scoring_bytes(&SuiteSpec::parse(&text, "suite").unwrap(), &config)
+        };
+        let kv = 4 * 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers;
+        let weights = 4 * config.num_parameters();
+        let passkey = |length: usize| {
+            bytes(&format!(
+                "kind = 'passkey'\nlengths = [{length}]\ndepths = 1\nitems = 1"
+            ))
+        };
+        assert_eq!(passkey(256), weights + 8 * 256 * kv);
+        assert_eq!(passkey(4096), weights + 16_384 * kv);
+        assert_eq!(passkey(40_000), weights + 40_000 * kv);
+        let programs = "kind = 'programs'\npath = 'p.jsonl'\nsamples = 20\ntemperature = 0.2\n\
+                        max_tokens = 88\nk = [1]";
+        assert_eq!(bytes(programs), weights + 20 * 600 * kv);
+        let keys = "kind = 'long_ppl'\nsources = [{ name = 'x', paths = ['a'] }]\ncontext = 256\nshort_context = 64\n\
+                    documents = 1";
+        let judge = format!("judge = '{}'", folder.path().join("base").display());
+        assert_eq!(bytes(&format!("{keys}\n{judge}")), bytes(keys) + weights);
     }
 
     #[test]

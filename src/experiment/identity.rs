@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path};
 
 /// Version of what the engine computes: raised when a trial gives other bytes than before.
-pub const ENGINE_FORMAT: u32 = 2;
+pub const ENGINE_FORMAT: u32 = 3;
 
 /// What reading a trial's inputs can fail with.
 #[derive(Debug)]
@@ -95,8 +95,14 @@ impl<'a> Contents<'a> {
         })
     }
 
+    /// What runs the programs of tasks that have any.
+    fn interpreter(&mut self) -> Result<String, evals::Error> {
+        let said = json!({ "program": "python3" });
+        self.hash("python3".into(), &said, evals::identity::interpreter)
+    }
+
     /// A trial's key: the hash of its specification with every path replaced by the hash of its content,
-    /// of the engine's format and of `backend`, which names what computes.
+    /// of the formats of the engine and of the tasks, and of `backend`, which names what computes.
     pub fn key(&mut self, trial: &TrialSpec, backend: &str) -> Result<String, Failure> {
         let mut said = json!(trial);
         said["base"] = json!({ "content": self.base(&trial.base)?, "init": trial.base.init });
@@ -115,7 +121,12 @@ impl<'a> Contents<'a> {
         for (i, task) in trial.evals.task.iter().enumerate() {
             said["evals"]["task"][i] = self.task(task)?;
         }
-        let identity = json!({ "engine": ENGINE_FORMAT, "backend": backend, "trial": said });
+        let identity = json!({
+            "engine": ENGINE_FORMAT,
+            "evals": evals::identity::FORMAT,
+            "backend": backend,
+            "trial": said,
+        });
         Ok(hash(&identity))
     }
 }
@@ -140,13 +151,19 @@ pub fn score_keys(
     };
     let content = contents.base(checkpoint).map_err(words)?;
     let key = |task: &TaskSpec| {
+        let mut said = contents.task(task).map_err(words)?;
+        if evals::identity::runs_programs(task) {
+            let interpreter = contents.interpreter();
+            let interpreter = interpreter.map_err(|e| format!("task \"{}\": {e}", task.name()))?;
+            said["interpreter"] = interpreter.into();
+        }
         let identity = json!({
             "engine": ENGINE_FORMAT,
             "evals": evals::identity::FORMAT,
             "backend": backend,
             "checkpoint": { "content": content, "init": checkpoint.init },
             "rope": rope,
-            "task": contents.task(task).map_err(words)?,
+            "task": said,
         });
         Ok(hash(&identity))
     };

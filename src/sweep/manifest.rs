@@ -2,6 +2,7 @@
 use super::{Error, Result, folder::write, io};
 use crate::{
     checkpoint::hub::Commits,
+    evals,
     experiment::{ENGINE_FORMAT, Study},
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ use toml::{Table, Value};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub engine_format: u32,
+    /// What tasks ask and how they score; folders of engine format 2 do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evals_format: Option<u32>,
     /// What computed.
     pub backend: String,
     /// One seed, a tenth of the tokens and items.
@@ -56,6 +60,7 @@ impl Manifest {
         });
         Ok(Manifest {
             engine_format: ENGINE_FORMAT,
+            evals_format: Some(evals::identity::FORMAT),
             backend: study.backend.clone(),
             reduced: study.reduced,
             study: Table::try_from(&study.spec)?,
@@ -101,6 +106,9 @@ impl Manifest {
             &self.engine_format,
             &now.engine_format,
         );
+        if let (Some(was), Some(is)) = (self.evals_format, now.evals_format) {
+            note("the evaluations' format", &was, &is);
+        }
         note("the backend", &self.backend, &now.backend);
         let without_decision = |study: &Table| {
             let mut study = study.clone();
@@ -328,6 +336,34 @@ mod tests {
         let other = error(&results, &fixture, false);
         assert!(
             other.contains("the content of data prose is another"),
+            "{other}"
+        );
+    }
+
+    #[test]
+    fn a_folder_of_other_formats_is_refused_and_can_be_read() {
+        let fixture = Fixture::new();
+        let results = fixture.path().join("results");
+        let study = fixture.study(false).unwrap();
+        drop(ResultsFolder::open(&results, &study).unwrap());
+        fs::create_dir_all(results.join("trials/x")).unwrap();
+        let evals = format!("evals_format = {}", evals::identity::FORMAT);
+        fixture.replace("results/manifest.toml", &evals, "evals_format = 1");
+        let other = error(&results, &fixture, false);
+        assert!(
+            other.contains("the evaluations' format was 1, is now "),
+            "{other}"
+        );
+        fixture.replace("results/manifest.toml", "evals_format = 1\n", "");
+        fixture.replace(
+            "results/manifest.toml",
+            &format!("engine_format = {ENGINE_FORMAT}"),
+            "engine_format = 2",
+        );
+        assert_eq!(Manifest::read(&results).unwrap().evals_format, None);
+        let other = error(&results, &fixture, false);
+        assert!(
+            other.contains("study: the engine's format was 2, is now "),
             "{other}"
         );
     }

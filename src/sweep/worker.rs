@@ -161,7 +161,8 @@ fn work(
         published.train_seconds = trained.seconds;
         published.losses = trained.losses;
         model = trained.model;
-        checkpoint::save(&folder.checkpoint(), &model, &tokenizer)?;
+        let base = &trial.spec.base;
+        checkpoint::save_trained(&folder.checkpoint(), base, &model, &tokenizer)?;
     }
     let config = &model.config;
     let context = config.max_position_embeddings;
@@ -172,7 +173,13 @@ fn work(
         false => BaseSpec::of_path(&folder.checkpoint().display().to_string()),
     };
     let keys = score_keys(&trial.spec.evals, &scored, &published.rope, &env.backend())?;
-    score(&env, &model, &tokenizer, folder, trial, &keys, telling)?;
+    // By the template that is in the keys.
+    let suite = Suite::load(&trial.spec.evals, &tokenizer, scored.chat_template()?)?;
+    let subject = Subject {
+        env: &env,
+        model: &model,
+    };
+    score(&subject, suite, folder, &keys, telling)?;
     published.score_seconds = began.elapsed().as_secs_f64();
     published.records = hash(&folder.records())?;
     published.peak_memory_bytes = peak_memory();
@@ -234,21 +241,17 @@ fn train(
 }
 
 fn score(
-    env: &Env,
-    model: &Decoder,
-    tokenizer: &tokenizers::Tokenizer,
+    subject: &Subject,
+    mut suite: Suite,
     folder: &TrialFolder,
-    trial: &Trial,
     keys: &[String],
     telling: &mut Telling,
 ) -> Work<()> {
-    let template = trial.spec.base.chat_template()?;
-    let mut suite = Suite::load(&trial.spec.evals, tokenizer, template)?;
     let cache = ScoreCache::of_environment();
     suite.know(keys.iter().filter_map(|key| cache.get(key)).flatten());
     let (mut log, finished) = RecordLog::open(&folder.records())?;
     let mut told = Ok(());
-    let records = suite.run(&Subject { env, model }, finished, &mut |new, progress| {
+    let records = suite.run(subject, finished, &mut |new, progress| {
         log.append(new)?;
         let (done, total) = (progress.done as u64, progress.items as u64);
         if told.is_ok() {

@@ -4,7 +4,7 @@ mod meter;
 use super::checkpoint;
 use crate::{
     checkpoint::BaseSpec,
-    evals::{Record, RecordLog, ScoreCache, Subject, Suite, SuiteSpec},
+    evals::{Record, RecordLog, ScoreCache, Subject, Suite, SuiteSpec, identity},
     experiment::score_keys,
     model::RopeSpec,
     ops::Env,
@@ -42,7 +42,8 @@ pub struct Arguments {
     /// Folder of the results; results/eval-SUITE-HASH where it is not given.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Items that run together, at most: fewer need less memory, and the scores are the same.
+    /// Items that run together, at most: fewer need less memory, and the scores are the same. A problem of `programs`
+    /// is one item, whatever the number of its samples that run together.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     batch: Option<u16>,
 }
@@ -57,6 +58,9 @@ struct Evaluation {
     rope_override: bool,
     /// What computed.
     backend: String,
+    /// What ran the programs of its tasks, where they have any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    interpreter: Option<String>,
     /// The tasks by their names: hashes of all that their scores depend on.
     tasks: BTreeMap<String, String>,
 }
@@ -85,11 +89,13 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     }
     let keys = score_keys(&spec, &of, &loaded.ran.rope, &env.backend());
     let keys = keys.map_err(|what| anyhow::anyhow!("{suite_name}: {what}"))?;
+    let runs_programs = spec.task.iter().any(identity::runs_programs);
     let evaluation = Evaluation {
         checkpoint: loaded.ran.checkpoint.clone(),
         rope: loaded.ran.rope.clone(),
         rope_override: arguments.rope_override.is_some(),
         backend: env.backend(),
+        interpreter: runs_programs.then(identity::interpreter).transpose()?,
         tasks: suite
             .tasks()
             .iter()
@@ -195,6 +201,10 @@ impl Evaluation {
             ("the checkpoint", self.checkpoint != other.checkpoint),
             ("the RoPE", self.rope != other.rope),
             ("the backend", self.backend != other.backend),
+            (
+                "python3 or what is installed for it",
+                self.interpreter != other.interpreter,
+            ),
             ("the suite", self.tasks != other.tasks),
         ];
         all.into_iter()
@@ -224,4 +234,26 @@ fn tables(checkpoint: &str, evaluation: &Evaluation, records: &[Record]) -> Tabl
     add_scores(&mut tables, &trial, records);
     tables.trials.push(trial);
     tables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_python_is_said() {
+        let of = |interpreter: Option<&str>| Evaluation {
+            checkpoint: "c".into(),
+            rope: "r".into(),
+            rope_override: false,
+            backend: "b".into(),
+            interpreter: interpreter.map(String::from),
+            tasks: BTreeMap::from([("p".into(), interpreter.unwrap_or_default().into())]),
+        };
+        assert!(of(None).difference(&of(None)).is_empty());
+        assert_eq!(
+            of(Some("1")).difference(&of(Some("2"))),
+            ["python3 or what is installed for it", "the suite"]
+        );
+    }
 }

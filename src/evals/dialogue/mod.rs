@@ -19,7 +19,10 @@ mod tests;
 use super::draw::Draw;
 use super::fit;
 use super::record::{Place, Record};
-use super::task::{NO_SOURCES, a_tenth, at_least_one, held_out, lengths_problem, scores_by_length};
+use super::task::{
+    BATCH_TOKENS, NO_SOURCES, a_tenth, at_least_one, held_out, lengths_problem, scores_by_length,
+    tokens_together,
+};
 use super::words::Words;
 use super::{Error, Estimate, Kind, Subject, Task, Tokens};
 use crate::data::{Document, SourceSpec};
@@ -33,8 +36,8 @@ use std::rc::Rc;
 
 /// Tokens that are generated, at most.
 const ANSWER_TOKENS: usize = 24;
-/// Tokens of prompts that are continued together, about.
-const BATCH_TOKENS: usize = 16_384;
+/// Conversations whose questions are answered together, at most.
+const BATCH: usize = 4;
 
 /// `kind = "dialogue"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -126,6 +129,10 @@ impl Kind for DialogueSpec {
 
     fn longest(&self) -> usize {
         self.lengths.iter().copied().max().unwrap_or(0)
+    }
+
+    fn batch_tokens(&self) -> usize {
+        tokens_together(BATCH, self.tasks.len() * self.longest())
     }
 
     fn reduce(&mut self) {
@@ -299,7 +306,7 @@ impl Task for Dialogue {
         let mut chunks = Vec::new();
         let asked = self.spec.tasks.len();
         for &length in &self.spec.lengths {
-            let together = (BATCH_TOKENS / (length * asked)).clamp(1, 4);
+            let together = (BATCH_TOKENS / (length * asked)).clamp(1, BATCH);
             let conversations = (0..self.spec.conversations).step_by(together);
             chunks.extend(
                 conversations.map(|from| asked * together.min(self.spec.conversations - from)),

@@ -8,6 +8,10 @@
 //! - No distractor has the key that is asked for, and frequent words have no ties among those that are asked for.
 //! - Below 2,000 tokens the solved example of variable tracking is shorter: at most half of the room.
 //! - Questions whose own documents have no room at a length are passed over there.
+//! - Where a length has room for more documents than a file has, they come again, as in RULER; but those that a question
+//!   needs stand there once.
+//! - Common words are wonderwords' alone; RULER goes on with another list where these end. A length of which a task's
+//!   largest prompt leaves a tenth empty is refused.
 //! - Generation ends as soon as the score cannot rise: when every expected string is in the output.
 mod essays;
 mod frequencies;
@@ -27,6 +31,7 @@ pub use subtask::Subtask;
 use super::draw::Draw;
 use super::fit;
 use super::record::{Place, Protocol, Record};
+use super::task::{BATCH, BATCH_TOKENS};
 use super::words::Words;
 use super::{Error, Estimate, Subject, Task, Tokens};
 use crate::data::Document;
@@ -36,9 +41,8 @@ use questions::Questions;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Prompts that are continued together, at most, and tokens of them.
-const BATCH: usize = 8;
-const BATCH_TOKENS: usize = 16_384;
+/// Units of haystack that are added to an item to see how fast its prompt grows.
+const UNITS: usize = 64;
 /// Tokens of the solved example of variable tracking, at most.
 const EXAMPLE_TOKENS: usize = 500;
 
@@ -75,7 +79,8 @@ pub struct Ruler {
 
 impl Ruler {
     /// # Errors
-    /// When a length has no room for the text around what is asked for, or too few questions have it.
+    /// When a length has no room for the text around what is asked for, or too few questions have it, or there is too little
+    /// to fill it.
     fn new(
         spec: &RulerSpec,
         tokens: Rc<Tokens>,
@@ -94,6 +99,7 @@ impl Ruler {
         for &length in &spec.lengths {
             for &subtask in &spec.tasks {
                 let cells = task.cells_of(length, subtask)?;
+                task.check_filled(&cells)?;
                 for (item, cell) in cells.into_iter().enumerate() {
                     let name = format!("{}/{length}/{}/{item}", spec.name, subtask.name());
                     task.items.push(name);
@@ -161,6 +167,30 @@ impl Ruler {
         Ok(cells)
     }
 
+    /// An error where the largest prompt of an item leaves a tenth of its length empty.
+    fn check_filled(&self, cells: &[Cell]) -> Result<(), Error> {
+        let Some(cell) = cells.iter().min_by_key(|cell| self.sizes(cell).1) else {
+            return Ok(());
+        };
+        let (length, name) = (cell.length, cell.subtask.name());
+        let (smallest, most) = self.sizes(cell);
+        let units = UNITS.min(most - smallest);
+        let least = self.count(cell, smallest)?;
+        let grown = self.count(cell, smallest + units)?.saturating_sub(least);
+        // Most haystacks have no end, and the largest is many times the length: it is made only where it may be too small.
+        if units > 0 && least + grown * (most - smallest) / units >= length {
+            return Ok(());
+        }
+        let filled = self.count(cell, most)? + self.spec.answer_tokens(cell.subtask);
+        if filled >= length - length / 10 {
+            return Ok(());
+        }
+        self.wrong(format!(
+            "length {length} is too long for {name}: with all that there is to fill it an item has {filled} tokens; ask \
+             for smaller `lengths`, or leave {name} out of `tasks`"
+        ))
+    }
+
     fn wrong<T>(&self, what: String) -> Result<T, Error> {
         Err(Error::task(&self.spec.name, what))
     }
@@ -185,7 +215,11 @@ impl Ruler {
             Subtask::Squad | Subtask::Hotpot => {
                 let questions = &self.questions[&cell.subtask];
                 let smallest = questions.questions[cell.question].smallest();
-                (smallest, questions.documents())
+                // Documents come again, but for those that are needed.
+                match smallest < questions.documents() {
+                    true => (smallest, all.max(smallest)),
+                    false => (smallest, smallest),
+                }
             }
             needles => (
                 needles::smallest(needles),

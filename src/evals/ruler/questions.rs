@@ -160,13 +160,13 @@ impl Questions {
         }
     }
 
-    /// Documents that a prompt can have at most.
+    /// Different documents.
     pub fn documents(&self) -> usize {
         self.documents.len()
     }
 
-    /// The prompt of a question with `size` documents: its own, then those that are related, then any, in random
-    /// order.
+    /// The prompt of a question with `size` documents: its own, then those that are related, then any, then all but its own
+    /// again, in random order.
     pub fn prompt(&self, question: &Question, stream: &str, size: usize) -> Prompt {
         let mut draw = Draw::new(&format!("{stream}/documents"));
         let mut taken = question.needed.clone();
@@ -180,6 +180,15 @@ impl Questions {
                 .collect();
             let more = draw.sample(others.len(), size - taken.len());
             taken.extend(more.into_iter().map(|i| others[i]));
+        }
+        if size > taken.len() {
+            let again: Vec<usize> = (0..self.documents.len())
+                .filter(|i| !question.needed.contains(i))
+                .collect();
+            while size > taken.len() && !again.is_empty() {
+                let more = draw.sample(again.len(), size - taken.len());
+                taken.extend(more.into_iter().map(|i| again[i]));
+            }
         }
         taken.truncate(size.max(question.needed.len()));
         draw.shuffle(&mut taken);

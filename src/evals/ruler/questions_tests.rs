@@ -112,6 +112,37 @@ fn questions_without_room_are_passed_over() {
 }
 
 #[test]
+fn documents_come_again_but_for_those_that_are_needed() {
+    let squad = questions(Subtask::Squad, SQUAD).unwrap();
+    let text = squad.prompt(&squad.questions[0], "x", 13).text;
+    for (document, times) in [
+        ("Document ", 13),
+        ("Elbe is", 1),
+        ("Rhine flows", 3),
+        ("Hills are", 3),
+        ("Brocken", 3),
+        ("Few hills", 3),
+    ] {
+        assert_eq!(text.matches(document).count(), times, "{document}");
+    }
+    let task = |subtask: Subtask, text: &str| {
+        let spec = spec(&[subtask], &[4096], 1);
+        let questions = BTreeMap::from([(subtask, questions(subtask, text).unwrap())]);
+        Ruler::new(&spec, tokens(), None, questions)
+    };
+    let (_, ids) = task(Subtask::Squad, SQUAD).unwrap().prompt(0).unwrap();
+    assert!(ids.len() <= 4096 - 32 && ids.len() > 4096 - 32 - 60);
+    // A question that needs all that there is has nothing to fill its prompt.
+    let all = r#"[{"question": "Which is longer?", "answer": "The Rhine", "context":
+        [["Elbe", ["It is long."]], ["Rhine", ["It is longer."]]]}]"#;
+    let error = task(Subtask::Hotpot, all).err().unwrap().to_string();
+    assert!(
+        error.contains("length 4096 is too long for qa_2"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_file_that_is_not_what_it_should_be_is_one_line() {
     let error = questions(Subtask::Squad, HOTPOT).unwrap_err();
     assert!(

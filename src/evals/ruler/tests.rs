@@ -435,6 +435,22 @@ fn a_length_without_room_is_one_line() {
 }
 
 #[test]
+fn a_length_that_the_material_does_not_fill_is_one_line() {
+    let error = try_task(&[Subtask::CommonWords], &[1_000_000], 1);
+    let error = error.err().unwrap().to_string();
+    assert!(
+        error.starts_with("task \"ruler\": length 1000000 is too long for cwe: with all")
+            && !error.contains('\n'),
+        "{error}"
+    );
+    let spec = spec(&[Subtask::Single2], &[1024], 1);
+    let empty = Some(Essays::new(&[]));
+    let error = Ruler::new(&spec, tokens(), empty, BTreeMap::new());
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("is too long for niah_single_2"), "{error}");
+}
+
+#[test]
 fn a_record_has_the_exact_ids_and_is_scored_by_its_text() {
     let task = task(&[Subtask::MultiValue], &[1024], 1);
     let (prompt, ids) = task.prompt(0).unwrap();
