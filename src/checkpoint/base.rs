@@ -241,9 +241,17 @@ impl BaseSpec {
         Ok(Checkpoint { model, tokenizer })
     }
 
-    /// Checks all that can be checked without reading weights: configuration, tokenizer, the small files that go with
-    /// what is trained from it, and by the files' headers the weights' names, shapes and length.
+    /// Checks all that can be checked without reading weights: configuration, tokenizer, and by the files'
+    /// headers the weights' names, shapes and length.
     pub fn check(&self) -> Result<()> {
+        self.checked(&self.source()?).map(|_| ())
+    }
+
+    /// The same of a checkpoint to train from, whose small files go with what is trained.
+    ///
+    /// # Errors
+    /// As [`BaseSpec::check`], and when one of them is damaged.
+    pub fn check_to_train(&self) -> Result<()> {
         let (config, tokenizer) = self.checked(&self.source()?)?;
         self.companions(&config, &tokenizer).map(|_| ())
     }

@@ -374,7 +374,7 @@ mod tests {
         assert!(content != plain && other != content);
         let damaged = work.path().join("base/generation_config.json");
         fs::write(damaged, "[]").unwrap();
-        let error = base.check().unwrap_err().to_string();
+        let error = base.check_to_train().unwrap_err().to_string();
         assert!(
             error.contains("generation_config.json: invalid type"),
             "{error}"

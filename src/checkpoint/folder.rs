@@ -54,8 +54,9 @@ impl Folder {
     /// A file that others look for beside the weights; nothing where it is not there.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
         let path = self.0.join(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
+        match fs::read(&path) {
+            // A licence may be in Latin-1.
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(wrong(&path, e)),
         }

@@ -66,7 +66,7 @@ pub(super) fn arm(
     }
     if checked.insert(json!(arm.base).to_string()) {
         arm.base
-            .check()
+            .check_to_train()
             .map_err(|e| format!("{}: {e}", arm.base.key()))?;
     }
     let config = arm.base.config();

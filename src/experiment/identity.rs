@@ -18,6 +18,8 @@ pub(super) enum Failure {
     Data(data::Error),
     /// A source of this task.
     Task(String, data::Error),
+    /// What runs the programs of this task.
+    Programs(String, evals::Error),
 }
 
 /// Hashes of what the paths of a study hold; each is read once.
@@ -120,6 +122,10 @@ impl<'a> Contents<'a> {
         }
         for (i, task) in trial.evals.task.iter().enumerate() {
             said["evals"]["task"][i] = self.task(task)?;
+            if evals::identity::runs_programs(task) {
+                let named = |e| Failure::Programs(task.name().to_string(), e);
+                said["evals"]["task"][i]["interpreter"] = self.interpreter().map_err(named)?.into();
+            }
         }
         let identity = json!({
             "engine": ENGINE_FORMAT,
@@ -148,6 +154,7 @@ pub fn score_keys(
         Failure::Base(e) => e.to_string(),
         Failure::Data(e) => e.to_string(),
         Failure::Task(task, e) => format!("task \"{task}\": {e}"),
+        Failure::Programs(task, e) => format!("task \"{task}\": {e}"),
     };
     let content = contents.base(checkpoint).map_err(words)?;
     let key = |task: &TaskSpec| {

@@ -241,6 +241,9 @@ impl Study {
                         Failure::Task(task, e) => {
                             format!("evals.suite: {}, task \"{task}\": {e}", said.evals.suite)
                         }
+                        Failure::Programs(task, e) => {
+                            format!("evals.suite: {}, task \"{task}\": {e}", said.evals.suite)
+                        }
                         Failure::Data(e) => data_error(&said.data, &e),
                     };
                     arm.error(&axes, &self.places, what)

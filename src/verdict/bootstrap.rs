@@ -42,8 +42,10 @@ impl Bootstrap {
             .map(|clusters| {
                 let drawn = layout.moments_of(&clusters);
                 let error = drawn.of_clusters.unwrap_or_default().sqrt();
-                if error > nothing {
-                    ((drawn.mean - moments.mean) / error).abs()
+                let ratio = ((drawn.mean - moments.mean) / error).abs();
+                // A resampling may have no item of any weight at a length.
+                if error > nothing && ratio.is_finite() {
+                    ratio
                 } else {
                     flat += 1;
                     f64::INFINITY

@@ -183,7 +183,8 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
             pairs,
             &mut decision.not_compared,
         );
-        let beaten = |arm: &str| found.iter().any(|c| c.than == arm && c.is_better());
+        let shown = |c: &Comparison| c.is_better() && c.seeds >= FEWEST_SEEDS;
+        let beaten = |arm: &str| found.iter().any(|c| c.than == arm && shown(c));
         decision.ties = others
             .iter()
             .filter(|arm| !beaten(arm))

@@ -18,6 +18,11 @@ impl Better {
         }
     }
 
+    /// Whether values of a metric of this program are shares, from 0 to 1.
+    pub fn is_of_shares(metric: &str) -> bool {
+        Better::of(metric) == Some(Better::Higher) && metric != "effective_context"
+    }
+
     /// The direction of a metric that this program makes; nothing for any other. A new metric is added here: whoever
     /// decides on one that is not has to say its direction.
     pub fn of(metric: &str) -> Option<Self> {

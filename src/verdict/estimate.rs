@@ -33,6 +33,8 @@ pub struct Estimate {
     clusters_df: f64,
     resampled: Option<Bootstrap>,
     strata: Vec<Stratum>,
+    /// Whether clusters lie in several strata.
+    crossed: bool,
 }
 
 impl Estimate {
@@ -63,6 +65,7 @@ impl Estimate {
             clusters_df: moments.clusters_df,
             resampled,
             strata: layout.strata(),
+            crossed: layout.is_crossed(),
         }
     }
 
@@ -81,6 +84,7 @@ impl Estimate {
             clusters_df: 1.0,
             resampled: None,
             strata: Vec::new(),
+            crossed: false,
         }
     }
 
@@ -183,7 +187,17 @@ impl Estimate {
             let share = (stratum.share * n + 2.0) / (n + 4.0);
             share * (1.0 - share) / n
         };
-        let least = self.strata.iter().map(of).sum::<f64>() / (self.strata.len() as f64).powi(2);
+        // What one cluster has in several strata may go together.
+        let sum: f64 = match self.crossed {
+            true => self
+                .strata
+                .iter()
+                .map(|s| of(s).sqrt())
+                .sum::<f64>()
+                .powi(2),
+            false => self.strata.iter().map(of).sum(),
+        };
+        let least = sum / (self.strata.len() as f64).powi(2);
         (spread / variance.max(least)).max(1.0)
     }
 

@@ -160,6 +160,11 @@ impl Layout {
         self.begins.len() - 1
     }
 
+    /// Whether a cluster lies in several strata.
+    pub fn is_crossed(&self) -> bool {
+        self.cells.len() > self.clusters()
+    }
+
     /// Clusters that a resampling draws from each other's place.
     pub fn groups(&self) -> &[Vec<usize>] {
         &self.groups

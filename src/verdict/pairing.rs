@@ -109,7 +109,7 @@ pub fn pair(first: &[&ItemRow], second: &[&ItemRow]) -> Result<Pairing, Unpaired
     let mut sides = (Vec::new(), Vec::new());
     let mut all: BTreeSet<Key> = BTreeSet::new();
     let mut found: BTreeSet<Key> = BTreeSet::new();
-    let mut known: BTreeMap<Key, &ItemRow> = BTreeMap::new();
+    let mut known: BTreeMap<Key, (&ItemRow, f64)> = BTreeMap::new();
     let (mut gained, mut lost) = (0, 0);
     let mut binary = true;
     for (seed, a, b) in &pairs {
@@ -117,14 +117,17 @@ pub fn pair(first: &[&ItemRow], second: &[&ItemRow]) -> Result<Pairing, Unpaired
         for (key, row) in a.iter() {
             let Some(other) = b.get(key) else { continue };
             found.insert(*key);
-            let first = *known.entry(*key).or_insert(row);
-            for row in [row, other] {
-                if row.cluster != first.cluster {
-                    return Err(Unpaired::Cluster(row.item.clone()));
-                }
-                if row.weight != first.weight {
-                    return Err(Unpaired::Weight(row.item.clone()));
-                }
+            // Two tokenizers leave out another number of bytes, those of a document's first token.
+            let weight = match row.metric == "bits_per_byte" {
+                true => 0.5 * (row.weight + other.weight),
+                false => row.weight,
+            };
+            let (first, known) = *known.entry(*key).or_insert((row, weight));
+            if row.cluster != first.cluster || other.cluster != first.cluster {
+                return Err(Unpaired::Cluster(row.item.clone()));
+            }
+            if weight != known || (row.metric != "bits_per_byte" && other.weight != weight) {
+                return Err(Unpaired::Weight(row.item.clone()));
             }
             binary &= [row.value, other.value]
                 .iter()
@@ -137,7 +140,7 @@ pub fn pair(first: &[&ItemRow], second: &[&ItemRow]) -> Result<Pairing, Unpaired
                 item: key.1,
                 cluster: &row.cluster,
                 value,
-                weight: row.weight,
+                weight,
             };
             items.push(item(row.value - other.value));
             sides.0.push(item(row.value));

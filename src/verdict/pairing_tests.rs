@@ -148,6 +148,16 @@ fn what_does_not_fit_is_named() {
     );
     let said = changed(&|row| row.weight = 2.0);
     assert!(said.contains("\"256/2\" does not weigh the same"), "{said}");
+    // Bytes are those of other tokens under another tokenizer, and comparable.
+    let bytes = |weight: f64| -> Vec<ItemRow> {
+        let of = |row: &ItemRow| ItemRow {
+            metric: "bits_per_byte".into(),
+            weight: weight + row.value,
+            ..row.clone()
+        };
+        rows.iter().map(of).collect()
+    };
+    assert!(paired(&bytes(100.0), &bytes(103.0)).is_ok());
     let said = changed(&|row| row.item = "256/1".into());
     assert!(said.contains("\"256/1\" is there more than once"), "{said}");
     let said = changed(&|row| row.seed = Some(1));

@@ -50,8 +50,11 @@ impl Selector {
     /// # Errors
     /// When neither is so, or the study says the opposite of what is known.
     pub fn better(&self, said: Option<Better>) -> Result<Better> {
+        // What an answer contains may be what it must not.
+        let of_texts = matches!(self.metric.as_str(), "contains" | "prefix" | "regex");
         if let (Some(said), Some(known)) = (said, Better::of(&self.metric))
             && said != known
+            && !of_texts
         {
             let more = match known {
                 Better::Higher => "more",

@@ -1,5 +1,5 @@
 //! A score of an arm over its seeds, and of a trial over its items.
-use super::{Estimate, ItemRow, ScoreRow, Tables, layout::Item};
+use super::{Better, Estimate, ItemRow, ScoreRow, Tables, layout::Item};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -182,6 +182,12 @@ fn interval(items: &[&ItemRow], alpha: f64) -> Option<Interval> {
         true => (Some(estimate.share_interval(alpha)), "wilson"),
         false => (estimate.interval(alpha), estimate.method()),
     };
+    // A symmetric interval of shares, such as pass@k's of a problem, may reach beyond what they can be.
+    let shares = items.iter().all(|item| Better::is_of_shares(&item.metric));
+    let found = found.map(|(low, high)| match shares {
+        true => (low.max(0.0), high.min(1.0)),
+        false => (low, high),
+    });
     Some(Interval {
         low: found.map(|i| i.0),
         high: found.map(|i| i.1),

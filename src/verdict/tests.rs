@@ -415,6 +415,25 @@ fn a_share_on_which_all_agree_has_an_interval() {
 }
 
 #[test]
+fn an_interval_of_shares_stays_within_them() {
+    let mut all = tables(&[("base", &[0.0], 3.0)]);
+    all.scores.retain(|r| r.task == "passkey");
+    all.items.retain(|r| r.task == "passkey");
+    all.items[3].value = 0.4;
+    all.items[7].value = 0.1;
+    let metric = |metric: &str, tables: &mut Tables| {
+        tables.scores[0].metric = metric.into();
+        tables
+            .items
+            .iter_mut()
+            .for_each(|r| r.metric = metric.into());
+        summarise(tables, &[])[0].low.unwrap()
+    };
+    assert_eq!(metric("pass@1", &mut all), 0.0);
+    assert!(metric("nats_per_token", &mut all) < 0.0);
+}
+
+#[test]
 fn a_metric_of_unknown_direction_asks() {
     let known = ["own.zeal".to_string()];
     let mut spec: DecisionSpec = toml::from_str("best = 'own.zeal'").unwrap();

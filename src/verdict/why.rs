@@ -194,8 +194,7 @@ fn gates(decision: &Decision, arms: usize) -> String {
             (Some(bound), false) => bound,
             (None, _) => {
                 let why_not = g.why_not.as_deref();
-                let why_not =
-                    why_not.unwrap_or("has one cluster under one seed, which tells no error");
+                let why_not = why_not.unwrap_or("has too few items or seeds to tell an error");
                 format!("{} {why_not} ({})", g.arm, g.score)
             }
         })
@@ -257,7 +256,9 @@ fn open(decision: &Decision) -> String {
     }
     let of_baseline = decision.status == Status::NoDecision;
     let candidates = decision.comparisons.iter().filter(|c| {
-        (c.than == decision.baseline) == of_baseline && c.p_corrected >= super::comparison::ALPHA
+        (c.than == decision.baseline) == of_baseline
+            && c.p_corrected >= super::comparison::ALPHA
+            && (c.settled_by.is_some() || c.better_by == 0.0)
     });
     // The most promising arm, or the closest tie.
     let rank = |c: &&Comparison| {
@@ -271,14 +272,8 @@ fn open(decision: &Decision) -> String {
         return String::new();
     };
     let pair = format!("between {} and {}", c.arm, c.than);
-    let settled = match c.settled_by {
-        Some(settled) => settled,
-        None if c.better_by == 0.0 => {
-            return format!(
-                "No number of items or seeds would settle a difference of none {pair}."
-            );
-        }
-        None => return String::new(),
+    let Some(settled) = c.settled_by else {
+        return format!("No number of items or seeds would settle a difference of none {pair}.");
     };
     if settled.times_both > MOST {
         return format!(

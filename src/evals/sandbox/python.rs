@@ -18,7 +18,8 @@ const LIBRARIES: [&str; 9] = [
     "/etc/localtime",
 ];
 
-const ASK: &str = "import json, sys\n\
+/// The driver needs ctypes, which a Python that was built without libffi has not.
+const ASK: &str = "import ctypes, json, sys\n\
     print(json.dumps([sys.executable, sys.prefix, sys.base_prefix, *sys.path]))";
 
 const INSTALLED: &str = r#"

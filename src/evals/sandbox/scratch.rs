@@ -9,8 +9,14 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// How the names of jailers' folders begin.
-const PREFIX: &str = "harness-scratch-";
+/// How the names of this machine's jailers' folders begin: machines that share a folder for temporary files may not see each
+/// other's locks.
+fn prefix() -> String {
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy().replace('/', "_");
+    format!("harness-scratch-{machine}-")
+}
+
 /// Folders within folders that are looked into; no honest program makes more.
 const DEPTH: usize = 32;
 /// Bytes that a name takes, whatever is in the file.
@@ -33,7 +39,7 @@ impl Folder {
         remove_left(temporary);
         loop {
             let of_jailer = tempfile::Builder::new()
-                .prefix(PREFIX)
+                .prefix(&prefix())
                 .tempdir_in(temporary)?;
             let lock = match File::open(of_jailer.path()) {
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
@@ -66,8 +72,9 @@ impl Folder {
 /// Removes folders of this user's jailers that live no more.
 fn remove_left(temporary: &Path) {
     let own = rustix::process::geteuid().as_raw();
+    let prefix = prefix();
     for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if !entry.file_name().to_string_lossy().starts_with(&prefix) {
             continue;
         }
         let path = entry.path();
@@ -235,16 +242,19 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let living = Folder::new_in(temporary.path(), None).unwrap();
         fs::write(living.path().join("file"), "x").unwrap();
-        let left = temporary.path().join("harness-scratch-left");
+        let left = temporary.path().join(prefix() + "left");
         fs::create_dir_all(left.join("scratch/shut/inner")).unwrap();
         fs::set_permissions(left.join("scratch/shut"), Permissions::from_mode(0o0)).unwrap();
-        fs::create_dir(temporary.path().join("another")).unwrap();
+        for name in ["another", "harness-scratch-of.another-machine-x"] {
+            fs::create_dir(temporary.path().join(name)).unwrap();
+        }
         let second = Folder::new_in(temporary.path(), None).unwrap();
         assert!(!left.exists());
         assert!(living.path().join("file").exists() && second.path().exists());
         drop((living, second));
         let names = fs::read_dir(temporary.path()).unwrap();
-        let names: Vec<_> = names.map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names, ["another"]);
+        let mut names: Vec<_> = names.map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["another", "harness-scratch-of.another-machine-x"]);
     }
 }
