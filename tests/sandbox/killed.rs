@@ -134,13 +134,39 @@ fn a_killed_jailer_is_replaced_and_what_it_leaves_removed() {
     }
 }
 
-/// Kills the jailers among these processes: how many they were.
+#[test]
+fn while_its_jailer_stands_still_a_program_takes_no_time() {
+    let _alone = alone();
+    for backend in backends() {
+        let limits = Limits {
+            wall_seconds: 4,
+            ..LIMITS
+        };
+        let sandbox = Sandbox::by(backend, harness(), limits).unwrap();
+        let run = std::thread::scope(|scope| {
+            let run = scope.spawn(|| sandbox.run("import time\ntime.sleep(6)").unwrap());
+            std::thread::sleep(Duration::from_millis(500));
+            let jailers = descendants(std::process::id());
+            assert!(signal_jailers(&jailers, rustix::process::Signal::STOP) > 0);
+            std::thread::sleep(Duration::from_secs(4));
+            signal_jailers(&jailers, rustix::process::Signal::CONT);
+            run.join().unwrap()
+        });
+        assert_eq!(run.ended, Ended::Finished, "{backend}");
+    }
+}
+
 fn kill_jailers(processes: &[i32]) -> usize {
+    signal_jailers(processes, rustix::process::Signal::KILL)
+}
+
+/// Sends a signal to the jailers among these processes: how many they were.
+fn signal_jailers(processes: &[i32], signal: rustix::process::Signal) -> usize {
     let jailer = |pid: &&i32| command_line(**pid).ends_with("\0jailer\0");
     let jailers: Vec<&i32> = processes.iter().filter(jailer).collect();
     for &&pid in &jailers {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
     jailers.len()
 }

@@ -26,6 +26,8 @@ const PERIOD: Timespec = Timespec {
 };
 /// How long to wait for what bubblewrap's end ends with it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between two looks that counts: in more than that the jailer stood still, as where a queue suspends the job.
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Why there is nothing to say of a program.
 #[derive(Debug)]
@@ -129,7 +131,7 @@ pub fn run(
         named.saturating_add(held::size(pid, jail.user, folder, most))
     };
     let on_disk = || folder.map_or(0, on_disk);
-    let watched = watch(&limits, on_disk, &process, &mut out, &mut err, started);
+    let watched = watch(&limits, on_disk, &process, &mut out, &mut err);
     if !matches!(watched, Ok(None)) {
         // It may have ended by itself meanwhile.
         let _ = pidfd_send_signal(&process, Signal::KILL);
@@ -176,9 +178,9 @@ fn watch(
     process: &OwnedFd,
     out: &mut Stream,
     err: &mut Stream,
-    started: Instant,
 ) -> Result<Option<Ended>, Trouble> {
     let harness = io::stdin();
+    let (mut waited, mut looked) = (Duration::ZERO, Instant::now());
     loop {
         let (in_flags, none) = (PollFlags::IN, PollFlags::empty());
         let mut fds = vec![PollFd::new(&harness, none), PollFd::new(process, in_flags)];
@@ -209,7 +211,10 @@ fn watch(
         if exited {
             return Ok(None);
         }
-        if started.elapsed() > Duration::from_secs(limits.wall_seconds) {
+        let now = Instant::now();
+        waited += (now - looked).min(BETWEEN);
+        looked = now;
+        if waited > Duration::from_secs(limits.wall_seconds) {
             return Ok(Some(Ended::WallTime));
         }
     }
