@@ -8,6 +8,8 @@ mod distribution;
 mod estimate;
 mod gate;
 #[cfg(test)]
+mod gate_tests;
+#[cfg(test)]
 mod golden_tests;
 mod holm;
 mod layout;
