@@ -337,4 +337,25 @@ pub(super) mod tests {
             "{error}"
         );
     }
+
+    #[test]
+    fn only_the_beginning_of_a_record_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let open = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let opened = RecordLog::<BTreeMap<String, u32>>::open(&path);
+            let records = opened.map(|(_, records)| records.len());
+            (records.ok(), std::fs::read_to_string(&path).unwrap())
+        };
+        let whole = "{\"a\": 1}\n";
+        for begun in ["{\"b\": ", "{", "\0\0", "{\"b\": 2}"] {
+            let text = format!("{whole}{begun}");
+            assert_eq!(open(&text), (Some(1), whole.to_string()), "{begun:?}");
+        }
+        // Other files stay as they are.
+        for other in ["text", "[1, 2]", "{\"a\": \"b\"}", "{\"a\": \"b\"}\n{\"c\""] {
+            assert_eq!(open(other), (None, other.to_string()));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 use super::{
     Better, Comparison, Error, Gate, GateSpec, Pairing, Result, Selector, Tables,
     comparison::compare_all,
-    gate::{BASE, difference, mean, seeds, stand},
+    gate::{BASE, by_seed, difference, mean, stand},
     why::why,
 };
 use serde::{Deserialize, Serialize};
@@ -166,9 +166,10 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
         0,
         &mut decision.not_compared,
     );
+    let shown = |c: &Comparison| c.is_better() && c.seeds >= FEWEST_SEEDS;
     let is_proven = |arm: &&str| {
-        let of_arm = decision.comparisons.iter().find(|c| c.arm == **arm);
-        of_arm.is_some_and(|c| c.is_better() && c.seeds >= FEWEST_SEEDS)
+        let mut all = decision.comparisons.iter();
+        all.any(|c| c.arm == **arm && shown(c))
     };
     let mut proven: Vec<&str> = passing.iter().copied().filter(is_proven).collect();
     let goodness = on_common_seeds(tables, &best, sign, &proven);
@@ -183,7 +184,6 @@ pub fn decide(study: &str, spec: &DecisionSpec, tables: &Tables) -> Result<Decis
             pairs,
             &mut decision.not_compared,
         );
-        let shown = |c: &Comparison| c.is_better() && c.seeds >= FEWEST_SEEDS;
         let beaten = |arm: &str| found.iter().any(|c| c.than == arm && shown(c));
         decision.ties = others
             .iter()
@@ -228,18 +228,20 @@ fn on_common_seeds<'a>(
     sign: f64,
     arms: &[&str],
 ) -> impl Fn(&str) -> f64 + 'a {
-    let of = |arm: &&str| seeds(tables, score, arm);
-    let common: BTreeSet<Option<u64>> = arms
+    let of = |arm: &&str| -> BTreeSet<Option<u64>> {
+        let rows = by_seed(tables, score, arm).into_iter();
+        rows.map(|(seed, _)| seed).collect()
+    };
+    let common = arms
         .iter()
         .map(of)
         .reduce(|a, b| a.intersection(&b).copied().collect())
         .unwrap_or_default();
     move |arm| {
-        let rows = score.select(&tables.scores).into_iter();
-        let counts = |seed| common.is_empty() || common.contains(seed);
+        let rows = by_seed(tables, score, arm).into_iter();
         let values: Vec<f64> = rows
-            .filter(|row| row.arm == arm && counts(&row.seed))
-            .map(|row| row.value)
+            .filter(|(seed, _)| common.is_empty() || common.contains(seed))
+            .map(|(_, value)| value)
             .collect();
         sign * values.iter().sum::<f64>() / values.len() as f64
     }

@@ -6,7 +6,6 @@ use super::{
     share::wilson,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// Arm name of the base's rows.
 pub const BASE: &str = "base";
@@ -148,7 +147,7 @@ pub(super) fn stand(
                 .filter(|r| r.arm == arm && selector.covers(r))
                 .collect();
             let bound = match rows.is_empty() {
-                true => values.iter().copied().reduce(f64::min),
+                true => values.iter().map(|v| v.1).reduce(f64::min),
                 false => super::summary::one_sided_low(&rows),
             };
             Gate {
@@ -182,26 +181,18 @@ fn upper(pairing: &Pairing, sign: f64) -> Option<f64> {
     }
 }
 
-/// The arm's values of the score, a seed each.
-pub(super) fn by_seed(tables: &Tables, selector: &Selector, arm: &str) -> Vec<f64> {
+/// The seeds under which the arm has the score, with its values.
+pub(super) fn by_seed(tables: &Tables, selector: &Selector, arm: &str) -> Vec<(Option<u64>, f64)> {
     let rows = selector.select(&tables.scores).into_iter();
     rows.filter(|row| row.arm == arm)
-        .map(|row| row.value)
-        .collect()
-}
-
-/// The seeds under which the arm has the score.
-pub(super) fn seeds(tables: &Tables, selector: &Selector, arm: &str) -> BTreeSet<Option<u64>> {
-    let rows = selector.select(&tables.scores).into_iter();
-    rows.filter(|row| row.arm == arm)
-        .map(|row| row.seed)
+        .map(|row| (row.seed, row.value))
         .collect()
 }
 
 /// An arm's mean over its seeds.
 pub(super) fn mean(tables: &Tables, selector: &Selector, arm: &str) -> Option<f64> {
     let values = by_seed(tables, selector, arm);
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    (!values.is_empty()).then(|| values.iter().map(|v| v.1).sum::<f64>() / values.len() as f64)
 }
 
 /// The difference `a − b`: on the items that both have, or by seeds where the score has no items.
@@ -222,11 +213,7 @@ pub(super) fn difference(
     if !(left.is_empty() && right.is_empty()) {
         return pair(&left, &right);
     }
-    let rows = selector.select(&tables.scores);
-    let of = |arm: &str| -> Vec<(Option<u64>, f64)> {
-        let of_arm = rows.iter().filter(|row| row.arm == arm);
-        of_arm.map(|row| (row.seed, row.value)).collect()
-    };
+    let of = |arm: &str| by_seed(tables, selector, arm);
     let (left, right) = (of(a), of(b));
     let other = |seed: Option<u64>| {
         let same = right.iter().find(|(s, _)| *s == seed);

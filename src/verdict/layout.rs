@@ -1,4 +1,5 @@
 //! Items under several seeds: their mean, and how it varies with seeds and with clusters.
+use super::ItemRow;
 use std::collections::BTreeMap;
 
 /// One value of one item under one seed.
@@ -12,6 +13,19 @@ pub struct Item<'a> {
     pub cluster: &'a str,
     pub value: f64,
     pub weight: f64,
+}
+
+impl<'a> From<&'a ItemRow> for Item<'a> {
+    fn from(row: &'a ItemRow) -> Self {
+        Item {
+            seed: row.seed.unwrap_or_default(),
+            stratum: row.length.unwrap_or_default(),
+            item: &row.item,
+            cluster: &row.cluster,
+            value: row.value,
+            weight: row.weight,
+        }
+    }
 }
 
 /// Why a mean cannot be taken over seeds.

@@ -90,17 +90,7 @@ fn all_right_under_three_seeds_is_no_rounding() {
     let mut rows: Vec<ItemRow> = (0..21).map(|i| row(256, i, 1.0)).collect();
     rows[20].cluster = rows[0].cluster.clone();
     let items = under(3, &rows, |_| 0.0);
-    let items: Vec<Item> = items
-        .iter()
-        .map(|r| Item {
-            seed: r.seed.unwrap(),
-            stratum: 0,
-            item: &r.item,
-            cluster: &r.cluster,
-            value: r.value,
-            weight: r.weight,
-        })
-        .collect();
+    let items: Vec<Item> = items.iter().map(Item::from).collect();
     let estimate = Estimate::new(&items, true).unwrap();
     assert_eq!((estimate.mean, estimate.standard_error()), (1.0, 0.0));
     let (low, high) = estimate.share_interval(0.1);
@@ -114,17 +104,7 @@ fn lengths_that_all_agree_make_a_narrow_mean() {
         .into_iter()
         .flat_map(|(length, value)| (0..80).map(move |i| row(length, i, value)))
         .collect();
-    let items: Vec<Item> = rows
-        .iter()
-        .map(|r| Item {
-            seed: 0,
-            stratum: r.length.unwrap(),
-            item: &r.item,
-            cluster: &r.cluster,
-            value: r.value,
-            weight: 1.0,
-        })
-        .collect();
+    let items: Vec<Item> = rows.iter().map(Item::from).collect();
     let (low, high) = Estimate::new(&items, true).unwrap().share_interval(0.05);
     assert!(0.47 < low && low < 0.49, "{low}");
     assert!(0.51 < high && high < 0.53, "{high}");
@@ -132,7 +112,7 @@ fn lengths_that_all_agree_make_a_narrow_mean() {
 
 #[test]
 fn what_does_not_fit_is_named() {
-    let rows: Vec<ItemRow> = (0..4).map(|i| row(256, i, i as f64)).collect();
+    let rows = rows();
     let changed = |change: &dyn Fn(&mut ItemRow)| {
         let mut rows = rows.clone();
         change(&mut rows[2]);

@@ -1,8 +1,7 @@
 //! Whether intervals cover and decisions keep what they promise, on tables whose truth is known.
 //!
 //! The full size is `cargo test --release --lib verdict::simulation -- --ignored --nocapture`; what it prints is
-//! `results/statistics.md`'s tables (with HARNESS_DESIGN="loss, skewed", of coverage those designs alone). A smaller one
-//! always runs.
+//! `results/statistics.md`'s tables (HARNESS_DESIGN="loss, skewed": of those alone). A smaller one always runs.
 use super::{
     Better, Decision, DecisionSpec, Estimate, Item, ItemRow, ScoreRow, Status, Tables, TrialRow,
     decide, distribution::normal_cdf,
@@ -450,7 +449,6 @@ fn full_size_coverage() {
             .into_iter()
             .map(|d| Design { uneven: false, ..d }),
     );
-    // Those alone that are named so: every design has draws of its own.
     let wanted = std::env::var("HARNESS_DESIGN").unwrap_or_default();
     for design in all.iter().filter(|d| d.label().starts_with(&wanted)) {
         let (score, difference) = coverage(design, REPETITIONS);

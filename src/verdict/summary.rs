@@ -166,17 +166,7 @@ fn interval(items: &[&ItemRow], alpha: f64) -> Option<Interval> {
     let binary = items
         .iter()
         .all(|item| item.value == 0.0 || item.value == 1.0);
-    let layout: Vec<Item> = items
-        .iter()
-        .map(|row| Item {
-            seed: row.seed.unwrap_or_default(),
-            stratum: row.length.unwrap_or_default(),
-            item: &row.item,
-            cluster: &row.cluster,
-            value: row.value,
-            weight: row.weight,
-        })
-        .collect();
+    let layout: Vec<Item> = items.iter().map(|row| Item::from(*row)).collect();
     let estimate = Estimate::new(&layout, binary).ok()?;
     let (found, method) = match binary {
         true => (Some(estimate.share_interval(alpha)), "wilson"),
