@@ -88,11 +88,7 @@ pub fn export(
     }
     let parent = whole_file::folder(folder);
     fs::create_dir_all(parent).map_err(|e| wrong(parent, e))?;
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = tempfile::Builder::new()
-        .prefix(&format!(".{name}-"))
-        .tempdir_in(parent)
-        .map_err(|e| wrong(parent, e))?;
+    let (temporary, _lock) = whole_file::temporary_folder(folder).map_err(|e| wrong(parent, e))?;
     let inside = temporary.path();
     check_range(folder, model, storage)?;
     write_weights(inside, model, storage)?;

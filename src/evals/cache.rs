@@ -64,6 +64,7 @@ impl ScoreCache {
             move |source| Error::Io { path, source }
         };
         fs::create_dir_all(&self.0).map_err(io(&self.0))?;
+        whole_file::remove_temporaries(&self.0).map_err(io(&self.0))?;
         let mut lines = String::new();
         for record in records {
             lines.push_str(&serde_json::to_string(record).expect("a record has string keys"));

@@ -3,7 +3,7 @@ use super::{
     Error, Result, Update, io,
     publish::{count, numbered, once, replace},
 };
-use crate::experiment::Trial;
+use crate::{experiment::Trial, whole_file};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, TryLockError},
@@ -220,17 +220,9 @@ impl TrialFolder {
         self.clean_up()
     }
 
-    /// Removes the temporary files of writers that were killed; the caller holds the lock.
+    /// Removes the temporary files of writers that were killed.
     pub(super) fn remove_temporaries(&self) -> Result<()> {
-        for folder in [self.path.clone(), self.checkpoint()] {
-            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-            for entry in entries {
-                if entry.file_name().to_string_lossy().starts_with(".tmp") {
-                    remove(&entry.path())?;
-                }
-            }
-        }
-        Ok(())
+        whole_file::remove_temporaries(&self.path).map_err(io(&self.path))
     }
 
     /// Removes what a finished trial has no more use for.
@@ -297,22 +289,6 @@ mod tests {
         let folder = TrialFolder::new(results.path(), "k");
         fs::create_dir_all(&folder.path).unwrap();
         (results, folder)
-    }
-
-    #[test]
-    fn what_killed_writers_left_is_removed() {
-        let results = tempfile::tempdir().unwrap();
-        let folder = TrialFolder::new(results.path(), "key");
-        fs::create_dir_all(folder.checkpoint()).unwrap();
-        let left = [
-            folder.path.join(".tmpAbC"),
-            folder.checkpoint().join(".tmpXyZ"),
-        ];
-        left.iter()
-            .for_each(|path| fs::write(path, "half").unwrap());
-        fs::write(folder.records(), "").unwrap();
-        folder.remove_temporaries().unwrap();
-        assert!(left.iter().all(|path| !path.exists()) && folder.records().exists());
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl ResultsFolder {
             what: format!("results cannot be written here ({e}); choose another folder with --out"),
         };
         fs::create_dir_all(path).map_err(unwritable)?;
-        tempfile::NamedTempFile::new_in(path).map_err(unwritable)?;
+        tempfile::tempfile_in(path).map_err(unwritable)?;
         let lock_path = path.join("lock");
         let mut options = File::options();
         let options = options.create(true).truncate(false).write(true);
@@ -209,6 +209,7 @@ impl ResultsFolder {
             }
             Err(TryLockError::Error(e)) => return Err(io(&lock_path)(e)),
         }
+        crate::whole_file::remove_temporaries(path).map_err(io(path))?;
         let folder = ResultsFolder {
             path: path.to_path_buf(),
             _lock: lock,

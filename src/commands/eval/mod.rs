@@ -175,6 +175,7 @@ fn open_folder(out: &Path, evaluation: &Evaluation) -> Result<File> {
         }
         Err(TryLockError::Error(error)) => return Err(error).with_context(|| at(&path)),
     }
+    whole_file::remove_temporaries(out).with_context(|| at(out))?;
     let path = out.join("evaluation.toml");
     if !path.exists() {
         let text = toml::to_string(evaluation)?;

@@ -293,7 +293,7 @@ fn a_killed_one_goes_on_from_whole_segments() {
         if dedup.documents() as usize == documents.len() {
             break dedup.finish().unwrap();
         }
-        fs::write(folder.path().join(".tmpHALF"), "half a segment").unwrap();
+        fs::write(folder.path().join(".harness-HALF"), "half a segment").unwrap();
     };
     assert!(opened > 2);
     assert!(whole == fs::read(folder.path().join(OUTCOME)).unwrap());
