@@ -1,7 +1,7 @@
 //! An evaluation-driven research harness for continued pretraining of language models.
 //!
 //! A study flows through the modules in one direction, and a module calls only those after it: commands, sweep,
-//! experiment, report, verdict, evals, train, data, checkpoint, model, parallel, ops; `whole_file` serves them all.
+//! experiment, report, verdict, evals, train, data, checkpoint, model, parallel, ops; `whole_file` and `say` serve them all.
 pub mod checkpoint;
 pub mod commands;
 pub mod data;
@@ -11,6 +11,7 @@ pub mod model;
 pub mod ops;
 pub mod parallel;
 pub mod report;
+pub mod say;
 pub mod sweep;
 pub mod train;
 pub mod verdict;

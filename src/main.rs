@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            harness::say::aside(format_args!("error: {error:#}"));
             ExitCode::from(commands::BAD_INPUT)
         }
     }

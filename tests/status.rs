@@ -2,6 +2,7 @@
 mod small;
 
 use small::Work;
+use std::process::Command;
 
 #[test]
 fn shows_every_trial_and_where_it_stands() {
@@ -51,4 +52,29 @@ fn another_folder_is_no_results_folder() {
     let (code, _, error) = work.run(&["status", "small"]);
     assert_eq!(code, 2);
     insta::assert_snapshot!(error.trim_end(), @"error: small/manifest.toml: No such file or directory (os error 2); is this a results folder of `harness sweep`?");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let work = Work::new();
+    for arguments in [
+        &["sweep", "study.toml", "--dry-run"][..],
+        &["prepare", "study.toml", "--report"],
+        &["sweep", "study.toml", "--only", "base"],
+        &["status", "results/small"],
+    ] {
+        let closed = || std::io::pipe().unwrap().1;
+        let harness = || {
+            let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+            command.current_dir(work.path("")).args(arguments);
+            command.stdout(closed());
+            command
+        };
+        let output = harness().output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {error}");
+        assert!(!error.contains("panicked"), "{error}");
+        let status = harness().stderr(closed()).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
+    }
 }

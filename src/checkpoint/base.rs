@@ -278,10 +278,11 @@ impl BaseSpec {
     /// The tokenizer, after everything was checked but the configuration.
     fn checked_with(&self, source: &Source, config: &ModelConfig) -> Result<Tokenizer> {
         let tokenizer = source.tokenizer()?;
-        let ids = tokenizer.get_vocab_size(true);
-        if ids > config.vocab_size {
+        let ids = tokenizer.get_vocab(true);
+        let highest = ids.into_values().max().unwrap_or_default();
+        if highest as usize >= config.vocab_size {
             let what = format!(
-                "has {ids} ids, the model's vocabulary {}; they belong to different checkpoints",
+                "has ids up to {highest}, the model's vocabulary {}; they belong to different checkpoints",
                 config.vocab_size
             );
             return Err(wrong(&source.tokenizer_path(), what));

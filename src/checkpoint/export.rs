@@ -67,6 +67,21 @@ pub fn save_trained(
     save(folder, model, tokenizer)
 }
 
+/// Whether a checkpoint may be written to a folder: it is new, or empty.
+///
+/// # Errors
+/// When it is not.
+pub fn check_free(folder: &Path) -> Result<()> {
+    let mut files = fs::read_dir(folder).into_iter().flatten();
+    match folder.is_file() || files.next().is_some() {
+        true => Err(wrong(
+            folder,
+            "is there already; name a folder that is new or empty",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Writes a folder for others: what [`save`] writes, in the storage asked for, and `others`, files by their
 /// names. The folder is there whole or not at all.
 ///
@@ -79,13 +94,7 @@ pub fn export(
     storage: &Storage,
     others: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let mut files = fs::read_dir(folder).into_iter().flatten();
-    if folder.is_file() || files.next().is_some() {
-        return Err(wrong(
-            folder,
-            "is there already; name a folder that is new or empty",
-        ));
-    }
+    check_free(folder)?;
     let parent = whole_file::folder(folder);
     fs::create_dir_all(parent).map_err(|e| wrong(parent, e))?;
     let (temporary, _lock) = whole_file::temporary_folder(folder).map_err(|e| wrong(parent, e))?;

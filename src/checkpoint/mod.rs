@@ -11,7 +11,7 @@ mod weights;
 
 pub use base::BaseSpec;
 pub use chat::ChatTemplate;
-pub use export::{Storage, dtype_name, export, save, save_trained};
+pub use export::{Storage, check_free, dtype_name, export, save, save_trained};
 
 use crate::model::Decoder;
 use std::path::Path;

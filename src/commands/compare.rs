@@ -1,6 +1,7 @@
 //! `harness compare`: arms of results folders and tables, paired by item.
 use crate::{
     evals::Record,
+    say,
     sweep::{Manifest, TrialFolder, items},
     verdict::{Better, Comparison, ItemRow, Pairing, compare_all, number, p, pair},
 };
@@ -81,9 +82,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         );
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        say::out(serde_json::to_string_pretty(&rows)?)?;
     } else {
-        print!("{}", text(&rows, &first.name, others.len()));
+        say::out(text(&rows, &first.name, others.len()))?;
     }
     Ok(super::OK)
 }

@@ -4,6 +4,7 @@ use crate::{
     evals,
     ops::Env,
     report::{self, Card},
+    say,
     sweep::{Manifest, TrialFolder},
 };
 use anyhow::{Context, Result, bail};
@@ -53,6 +54,7 @@ struct Subject {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    checkpoint::check_free(&arguments.dir)?;
     let subject = match arguments.trial.join("trial.toml").exists() {
         true => of_trial(&arguments.trial)?,
         false => of_checkpoint(&arguments.trial)?,
@@ -110,11 +112,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         &storage,
         &others,
     )?;
-    println!(
+    say::out(format_args!(
         "{}: {} parameters, RoPE {rope}",
         arguments.dir.display(),
         config.num_parameters()
-    );
+    ))?;
     Ok(super::OK)
 }
 

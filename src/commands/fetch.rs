@@ -1,7 +1,7 @@
 //! `harness fetch`: what a job needs of the hub, into the cache, ahead of it.
 use crate::{
     checkpoint::hub::{self, Commits, Event, Kind, Repo, Wanted},
-    experiment,
+    experiment, say,
 };
 use anyhow::{Result, bail};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -55,13 +55,16 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
         }
     };
     if wanted.is_empty() {
-        println!("{} names nothing of the hub", arguments.what);
+        say::out(format_args!("{} names nothing of the hub", arguments.what))?;
     }
     let mut fetched = all(&wanted, &mut Commits::default(), quiet)?;
     // A data set of which several patterns are wanted.
     fetched.dedup();
     for (repo, commit, folder) in fetched {
-        println!("{repo} is commit {commit}, in {}", folder.display());
+        say::out(format_args!(
+            "{repo} is commit {commit}, in {}",
+            folder.display()
+        ))?;
     }
     Ok(super::OK)
 }
@@ -166,8 +169,8 @@ impl Display {
         let line = format!("{}: {line}", self.name);
         match &self.bar {
             _ if self.quiet => {}
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say::aside(line)),
+            None => say::aside(line),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::{
     evals::{RecordLog, Tokens, loglikelihood},
     model::sample::{Sampling, sample, seed},
     ops::Env,
+    say,
 };
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -136,7 +137,11 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
         progress.inc(rows.len() as u64);
     }
     progress.finish_and_clear();
-    println!("{}: {} prompts", arguments.output.display(), prompts.len());
+    say::out(format_args!(
+        "{}: {} prompts",
+        arguments.output.display(),
+        prompts.len()
+    ))?;
     Ok(super::OK)
 }
 

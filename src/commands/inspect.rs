@@ -4,6 +4,7 @@ use crate::{
     evals::Tokens,
     experiment,
     model::{ModelConfig, rope},
+    say,
 };
 use anyhow::Result;
 use candle_core::DType;
@@ -81,8 +82,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     spec.check()?;
     let found = inspect(&spec, &spec.config()?)?;
     match arguments.json {
-        true => println!("{}", serde_json::to_string_pretty(&found)?),
-        false => print(&found),
+        true => say::out(serde_json::to_string_pretty(&found)?)?,
+        false => say::out(text(&found))?,
     }
     Ok(super::OK)
 }
@@ -159,11 +160,12 @@ fn inspect(spec: &BaseSpec, config: &ModelConfig) -> Result<Inspected> {
     })
 }
 
-fn print(found: &Inspected) {
+fn text(found: &Inspected) -> String {
+    let mut text = String::new();
     let mib = |bytes: usize| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
     let shape = &found.shape;
     let size = |key: &str| shape.get(key).copied().unwrap_or_default();
-    let line = |name: &str, value: String| println!("{name:<12}{value}");
+    let mut line = |name: &str, value: String| text += &format!("{name:<12}{value}\n");
     line("content", found.content.clone());
     let window = found
         .sliding_window
@@ -249,4 +251,5 @@ fn print(found: &Inspected) {
             export.dtype
         ),
     );
+    text
 }

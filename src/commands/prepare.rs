@@ -1,6 +1,6 @@
 //! `harness prepare`: a study's data from files to token ids, and what came of each step.
 use super::{data_tables, preparing::Preparing, sweep, trial::cache};
-use crate::{experiment::DataManifest, sweep::ResultsFolder, whole_file};
+use crate::{experiment::DataManifest, say, sweep::ResultsFolder, whole_file};
 use anyhow::{Context, Result};
 use std::{
     io::Write,
@@ -41,10 +41,10 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     let (_, manifest) = prepared?;
     write(&out, &manifest)?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&manifest)?);
+        say::out(serde_json::to_string_pretty(&manifest)?)?;
     } else {
-        print!("{}", data_tables::text(&manifest, arguments.report));
-        println!("written to {}", manifest_path(&out).display());
+        say::out(data_tables::text(&manifest, arguments.report))?;
+        say::out(format_args!("written to {}", manifest_path(&out).display()))?;
     }
     Ok(super::OK)
 }

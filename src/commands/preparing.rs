@@ -1,5 +1,8 @@
 //! What is shown while data are prepared: a bar on a terminal, lines elsewhere.
-use crate::data::prepare::{Progress, Step};
+use crate::{
+    data::prepare::{Progress, Step},
+    say,
+};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use std::{
     io::IsTerminal,
@@ -86,21 +89,21 @@ impl Preparing {
                     rate / 1e6
                 );
                 match &self.bar {
-                    Some(bar) => bar.suspend(|| eprintln!("{line}")),
-                    None => eprintln!("{line}"),
+                    Some(bar) => bar.suspend(|| say::aside(line)),
+                    None => say::aside(line),
                 }
             }
         } else if self.bar.is_none() && at.told.elapsed() >= LINES {
             at.told = now;
             let left = (progress.total - progress.done) as f64 / rate.max(1.0);
-            eprintln!(
+            say::aside(format_args!(
                 "{}: {} of {}, {:.1} MB/s, {} left",
                 named(progress),
                 HumanBytes(progress.done),
                 HumanBytes(progress.total),
                 rate / 1e6,
                 HumanDuration(Duration::from_secs_f64(left))
-            );
+            ));
         }
     }
 

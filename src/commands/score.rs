@@ -6,6 +6,7 @@ use super::{
 use crate::{
     evals::{RecordLog, Subject, Tokens, loglikelihood},
     ops::Env,
+    say,
 };
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -94,7 +95,11 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
         progress.set_position(from as u64);
     }
     progress.finish_and_clear();
-    println!("{}: {} items", arguments.output.display(), items.len());
+    say::out(format_args!(
+        "{}: {} items",
+        arguments.output.display(),
+        items.len()
+    ))?;
     Ok(super::OK)
 }
 

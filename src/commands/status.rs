@@ -1,5 +1,8 @@
 //! `harness status`: where a study's trials stand.
-use crate::sweep::{Manifest, State, TrialFolder};
+use crate::{
+    say,
+    sweep::{Manifest, State, TrialFolder},
+};
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -49,7 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         });
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        say::out(serde_json::to_string_pretty(&rows)?)?;
         return Ok(super::OK);
     }
     let mut table = Table::new();
@@ -59,6 +62,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         let status = row.status.to_string();
         table.add_row([&row.key, &row.name, &status, &row.progress]);
     }
-    println!("{}", table.trim_fmt());
+    say::out(table.trim_fmt())?;
     Ok(super::OK)
 }

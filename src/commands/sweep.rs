@@ -3,7 +3,7 @@ use super::{fetch, prepare, preparing::Preparing, trial::cache};
 use crate::{
     checkpoint::hub::Commits,
     experiment::{Cost, DataManifest, Speed, Study, StudySpec, Trial, repositories},
-    report,
+    report, say,
     sweep::{self, Collected, Ended, Launch, ResultsFolder, State, TrialFolder, launch},
     verdict::{Decision, SummaryRow, decide, summarise},
 };
@@ -64,14 +64,16 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     };
     if !quiet {
         let done = states().filter(|state| *state == State::Done).count();
-        eprintln!(
+        say::aside(format_args!(
             "{}: {} trials, {done} done, in {}",
             study.name(),
             trials.len(),
             out.display()
-        );
+        ));
     }
     let mut publication = Publication::default();
+    // What was published before and is damaged is said before anything is trained.
+    publication.publish(&out, &study)?;
     let ended = launch(
         &Launch {
             study: &arguments.study,
@@ -86,9 +88,9 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     )?;
     let decision = publication.publish(&out, &study)?;
     let (tables, summary) = (publication.collected.tables(), &publication.summary);
-    print!("{}", report::table(tables, summary, decision.as_ref()));
+    say::out(report::table(tables, summary, decision.as_ref()))?;
     if ended == Ended::Interrupted {
-        eprintln!("interrupted; the same command goes on from here");
+        say::aside("interrupted; the same command goes on from here");
         return Ok(super::INTERRUPTED);
     }
     let failed = states().filter(|state| *state == State::Failed).count();
@@ -236,7 +238,7 @@ fn dry_run(study: &Study, chosen: &[&str], out: &Path, as_json: bool, quiet: boo
             "speed": speed,
             "trials": rows.collect::<Vec<_>>(),
         });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        say::out(serde_json::to_string_pretty(&all)?)?;
         return Ok(super::OK);
     }
     let mut table = Table::new();
@@ -267,22 +269,22 @@ fn dry_run(study: &Study, chosen: &[&str], out: &Path, as_json: bool, quiet: boo
         total.1 += flops;
         total.2 += seconds(cost).unwrap_or_default();
     }
-    println!("{}, to {}", study.name(), out.display());
-    println!("{}", table.trim_fmt());
+    say::out(format_args!("{}, to {}", study.name(), out.display()))?;
+    say::out(table.trim_fmt())?;
     let (tokens, flops, time) = total;
-    println!(
+    say::out(format_args!(
         "{} trials: {tokens} tokens, {flops:.2e} FLOPs, about {:.1} minutes",
         trials.len(),
         time / 60.0
-    );
+    ))?;
     if let Some(speed) = speed {
-        println!(
+        say::out(format_args!(
             "time: at {:.1} GFLOP/s of training, {:.1} of reading and {:.1} ms a generated token, measured \
              just now on one sequence; --jobs shares the cores",
             speed.train_flops / 1e9,
             speed.scoring.score_flops / 1e9,
             speed.scoring.token_seconds * 1e3
-        );
+        ))?;
     }
     Ok(super::OK)
 }

@@ -1,5 +1,5 @@
 //! `harness tokenizer`: a byte-level BPE tokenizer from a study's texts.
-use crate::{data, experiment::StudySpec, whole_file};
+use crate::{data, experiment::StudySpec, say, whole_file};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
@@ -36,11 +36,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
             .map_err(std::io::Error::other)
     })
     .with_context(|| out.display().to_string())?;
-    println!(
+    say::out(format_args!(
         "{}: {} ids from {} documents",
         out.display(),
         tokenizer.get_vocab_size(true),
         documents.len()
-    );
+    ))?;
     Ok(super::OK)
 }

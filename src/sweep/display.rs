@@ -1,5 +1,6 @@
 //! What a sweep shows: bars on a terminal, lines elsewhere.
 use super::{Update, progress::Throttle};
+use crate::say;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::{
     collections::BTreeMap,
@@ -56,8 +57,8 @@ impl Display {
     pub fn say(&self, line: &str) {
         match &self.bars {
             _ if self.quiet => {}
-            Some((bars, _)) => bars.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some((bars, _)) => bars.suspend(|| say::aside(line)),
+            None => say::aside(line),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::{
     experiment::ReadingSpeed,
     model::Decoder,
     ops::Env,
+    say,
 };
 use anyhow::Result;
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
@@ -93,7 +94,7 @@ impl Meter {
         if !quiet {
             let mut all = Estimate::default();
             work.iter().for_each(|&(_, estimate, _, _)| all += estimate);
-            eprintln!(
+            say::aside(format_args!(
                 "{} items: {} scored before, {from_cache} from the cache, {left} to be scored: {} tokens to read, {} to \
                  generate at most; about {}",
                 items,
@@ -101,7 +102,7 @@ impl Meter {
                 HumanCount(all.prefill as u64),
                 HumanCount(all.generated as u64),
                 HumanDuration(Duration::from_secs_f64(total)),
-            );
+            ));
         }
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(STEPS);
@@ -140,11 +141,11 @@ impl Meter {
             None if !self.quiet && share > 0.0 && self.said.elapsed() > Duration::from_secs(15) => {
                 let spent = self.began.elapsed().as_secs_f64();
                 let left = Duration::from_secs_f64((spent / share - spent).clamp(0.0, 1e9));
-                eprintln!(
+                say::aside(format_args!(
                     "{line}, {:.0} % of the work, {} left",
                     100.0 * share,
                     HumanDuration(left)
-                );
+                ));
                 self.said = Instant::now();
             }
             None => {}

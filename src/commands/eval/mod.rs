@@ -8,7 +8,7 @@ use crate::{
     experiment::score_keys,
     model::RopeSpec,
     ops::Env,
-    report,
+    report, say,
     sweep::add_scores,
     verdict::{Tables, TrialRow},
     whole_file,
@@ -147,7 +147,7 @@ pub(super) fn run(arguments: &Arguments, quiet: bool) -> Result<u8> {
     }
     let tables = tables(&arguments.checkpoint, &evaluation, &records);
     report::write_scores(&out, &tables)?;
-    print!("{}", report::scores(&tables));
+    say::out(report::scores(&tables))?;
     Ok(super::OK)
 }
 
