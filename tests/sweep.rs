@@ -4,6 +4,7 @@ mod small;
 use small::Work;
 use std::{
     fs,
+    path::PathBuf,
     process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -32,7 +33,8 @@ fn start(work: &Work, arguments: &[&str]) -> Child {
     command
         .current_dir(work.path(""))
         .args(["sweep", "study.toml"])
-        .args(arguments);
+        .args(arguments)
+        .env_remove("HARNESS_CACHE");
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
@@ -312,4 +314,57 @@ fn a_worker_that_is_killed_three_times_has_failed() {
     let (_, out, _) = work.run(&["status", "results/small"]);
     assert!(out.contains("ended by signal 9"), "{out}");
     assert_eq!(work.run(&["sweep", "study.toml", "--retry-failed"]).0, 0);
+}
+
+#[test]
+fn scores_of_a_text_that_changed_while_a_trial_trained_are_not_published() {
+    let work = long_study();
+    let text = fs::read_to_string(work.path("small/held_out.jsonl")).unwrap();
+    let mut sweep = start(&work, &["--only", "rope=plain*"]);
+    let trials = work.path("results/small/trials");
+    let file = |name: &str| {
+        let folders = fs::read_dir(&trials).into_iter().flatten().flatten();
+        let mut files = folders.map(|folder| folder.path().join(name));
+        files.find(|path| path.exists())
+    };
+    let trains = |path: PathBuf| fs::read_to_string(path).is_ok_and(|said| said.contains("train"));
+    wait_until(|| file("progress.json").is_some_and(trains));
+    let other = text.replace(" the ", " a ");
+    fs::write(work.path("small/held_out.jsonl"), other).unwrap();
+    assert_eq!(sweep.wait().unwrap().code(), Some(1));
+    let failure = fs::read_to_string(file("failure-1.json").unwrap()).unwrap();
+    assert!(
+        failure.contains("texts of its evaluations changed"),
+        "{failure}"
+    );
+    // What it had learnt is not lost.
+    assert!(file("snapshot.safetensors").is_some());
+    fs::write(work.path("small/held_out.jsonl"), text).unwrap();
+    let again = [
+        "sweep",
+        "study.toml",
+        "--only",
+        "rope=plain*",
+        "--retry-failed",
+    ];
+    let (code, _, error) = work.run(&again);
+    assert_eq!(code, 0, "{error}");
+    let whole = long_study();
+    assert_eq!(whole.run(&again).0, 0);
+    assert_eq!(
+        work.records("results/small"),
+        whole.records("results/small")
+    );
+}
+
+#[test]
+fn a_cache_of_scores_that_cannot_be_written_fails_nothing() {
+    let work = Work::new();
+    let mut command = work.harness(&["sweep", "study.toml", "--only", "rope=plain,seed=0"]);
+    let output = command
+        .env("HARNESS_CACHE", "/proc/nothing")
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
 }

@@ -7,7 +7,7 @@ use serde::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -185,6 +185,25 @@ pub struct Sample {
     pub outcome: String,
 }
 
+/// The records in a log's bytes, and where its last whole line ends.
+///
+/// # Errors
+/// When a line is no record.
+pub fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<(usize, Vec<T>), Error> {
+    let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
+    let mut records = Vec::new();
+    let lines = bytes[..whole].split(|&b| b == b'\n');
+    for (i, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
+        let record = serde_json::from_slice(line).map_err(|e| Error::Record {
+            path: path.to_path_buf(),
+            line: i + 1,
+            what: e.to_string(),
+        })?;
+        records.push(record);
+    }
+    Ok((whole, records))
+}
+
 /// The records of one evaluation on disk, one JSON object a line, appended as items are finished.
 pub struct RecordLog<T> {
     path: PathBuf,
@@ -194,10 +213,11 @@ pub struct RecordLog<T> {
 
 impl<T: Serialize + DeserializeOwned> RecordLog<T> {
     /// Opens or makes the file and reads the records that it has. A last line without its end, which a
-    /// killed process left, is cut off.
+    /// killed process left, is cut off. The file is locked as long as this is there.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or a line is no record: it is then as it was.
+    /// When the file cannot be read or written, another process writes it, or a line is no record: it is then as it
+    /// was.
     pub fn open(path: &Path) -> Result<(Self, Vec<T>), Error> {
         let io = |source| Error::Io {
             path: path.to_path_buf(),
@@ -206,20 +226,18 @@ impl<T: Serialize + DeserializeOwned> RecordLog<T> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(path).map_err(io)?;
+        // Where nothing can be locked, it is the folder's lock that counts.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(Error::Io {
+                path: path.to_path_buf(),
+                source: std::io::Error::other(
+                    "another process writes here; wait for it, or name another file",
+                ),
+            });
+        }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
-        let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
-        let wrong = |line, what: String| Error::Record {
-            path: path.to_path_buf(),
-            line,
-            what,
-        };
-        let mut records = Vec::new();
-        let lines = bytes[..whole].split(|&b| b == b'\n');
-        for (i, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
-            let record = serde_json::from_slice(line);
-            records.push(record.map_err(|e| wrong(i + 1, e.to_string()))?);
-        }
+        let (whole, records) = parse(path, &bytes)?;
         // Cut only now, and only what can be the beginning of a record: the file may be another one.
         if whole < bytes.len() {
             let last = &bytes[whole..];
@@ -227,8 +245,11 @@ impl<T: Serialize + DeserializeOwned> RecordLog<T> {
             // A machine that went down may leave zeros.
             let begun = matches!(last[0], b'{' | 0) && !is_json;
             if !begun && serde_json::from_slice::<T>(last).is_err() {
-                let what = "is no record that was being written; name another file".into();
-                return Err(wrong(records.len() + 1, what));
+                return Err(Error::Record {
+                    path: path.to_path_buf(),
+                    line: records.len() + 1,
+                    what: "is no record that was being written; name another file".into(),
+                });
             }
             file.set_len(whole as u64).map_err(io)?;
         }
@@ -322,6 +343,9 @@ pub(super) mod tests {
         let (mut log, read) = RecordLog::open(&path).unwrap();
         assert_eq!(read, written[..1500]);
         log.append(&written[1500..]).unwrap();
+        let second = RecordLog::<Record>::open(&path).err().unwrap().to_string();
+        assert!(second.contains("another process writes here"), "{second}");
+        drop(log);
         let (_, read) = RecordLog::<Record>::open(&path).unwrap();
         assert_eq!(read, written);
     }

@@ -126,10 +126,12 @@ fn a_killed_evaluation_gives_the_records_of_one_that_was_not() {
         std::fs::remove_file(&path).ok();
         let (mut log, _) = RecordLog::open(&path).unwrap();
         log.append(&whole[..kept]).unwrap();
+        drop(log);
         let (mut log, finished) = RecordLog::open(&path).unwrap();
         let again = suite
             .run(&subject, finished, &mut |new, _| log.append(new))
             .unwrap();
+        drop(log);
         assert_eq!(again, whole, "after {kept} records");
         assert_eq!(RecordLog::<Record>::open(&path).unwrap().1, whole);
     }

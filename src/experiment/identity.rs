@@ -48,13 +48,15 @@ impl<'a> Contents<'a> {
         self.named.iter().map(joined).collect()
     }
 
+    /// The hash of what `said` names. `how` tells apart hashes of the same files that are made in different ways.
     fn hash<E>(
         &mut self,
         name: String,
+        how: &str,
         said: &Value,
         read: impl FnOnce() -> Result<String, E>,
     ) -> Result<String, E> {
-        let said = canonical(said);
+        let said = format!("{how} {}", canonical(said));
         let hash = match self.hashes.get(&said) {
             Some(hash) => hash.clone(),
             None => read()?,
@@ -70,13 +72,15 @@ impl<'a> Contents<'a> {
 
     fn base(&mut self, base: &BaseSpec) -> Result<String, Failure> {
         let name = format!("base {}", base.name());
-        self.hash(name, &json!(base), || base.content_hash())
+        self.hash(name, "checkpoint", &json!(base), || base.content_hash())
             .map_err(|e| Failure::Base(Box::new(e)))
     }
 
     fn source(&mut self, of: &str, source: &SourceSpec) -> Result<String, data::Error> {
         let (name, cache) = (format!("{of} {}", source.name), self.cache);
-        self.hash(name, &json!(source), || data::content_hash(source, cache))
+        self.hash(name, "documents", &json!(source), || {
+            data::content_hash(source, cache)
+        })
     }
 
     /// What a task is, with every path replaced by the hash of its content.
@@ -87,11 +91,16 @@ impl<'a> Contents<'a> {
             Material::Source(source) => {
                 let name = format!("{} {}", task.name(), source.name);
                 let read = || task.kind().content_hash(source, cache);
-                self.hash(name, &json!(source), read).map_err(named)
+                let how = match task.kind().reads_rows() {
+                    true => "rows",
+                    false => "documents",
+                };
+                self.hash(name, how, &json!(source), read).map_err(named)
             }
             Material::File(path) => {
                 let read = || data::file_hash(path);
-                self.hash("items".into(), &json!(path), read).map_err(named)
+                self.hash("items".into(), "file", &json!(path), read)
+                    .map_err(named)
             }
             Material::Judge(path) => self.base(&BaseSpec::of_path(path)),
         })
@@ -100,7 +109,12 @@ impl<'a> Contents<'a> {
     /// What runs the programs of tasks that have any.
     fn interpreter(&mut self) -> Result<String, evals::Error> {
         let said = json!({ "program": "python3" });
-        self.hash("python3".into(), &said, evals::identity::interpreter)
+        self.hash(
+            "python3".into(),
+            "program",
+            &said,
+            evals::identity::interpreter,
+        )
     }
 
     /// A trial's key: the hash of its specification with every path replaced by the hash of its content,
@@ -137,6 +151,27 @@ impl<'a> Contents<'a> {
     }
 }
 
+/// The hash of all that a suite reads and says: another one where a text changed.
+///
+/// # Errors
+/// In words, when what a task names cannot be read.
+pub fn suite_key(suite: &SuiteSpec) -> Result<String, String> {
+    let cache = ScoreCache::of_environment();
+    let mut contents = Contents::new(cache.folder());
+    let tasks = suite.task.iter().map(|task| contents.task(task));
+    let tasks: Result<Vec<Value>, Failure> = tasks.collect();
+    Ok(hash(&tasks.map_err(words)?.into()))
+}
+
+fn words(failure: Failure) -> String {
+    match failure {
+        Failure::Base(e) => e.to_string(),
+        Failure::Data(e) => e.to_string(),
+        Failure::Task(task, e) => format!("task \"{task}\": {e}"),
+        Failure::Programs(task, e) => format!("task \"{task}\": {e}"),
+    }
+}
+
 /// The keys under which the scores of a checkpoint under a RoPE are kept for everybody, task by task: hashes of all
 /// that they depend on.
 ///
@@ -150,12 +185,6 @@ pub fn score_keys(
 ) -> Result<Vec<String>, String> {
     let cache = ScoreCache::of_environment();
     let mut contents = Contents::new(cache.folder());
-    let words = |failure| match failure {
-        Failure::Base(e) => e.to_string(),
-        Failure::Data(e) => e.to_string(),
-        Failure::Task(task, e) => format!("task \"{task}\": {e}"),
-        Failure::Programs(task, e) => format!("task \"{task}\": {e}"),
-    };
     let content = contents.base(checkpoint).map_err(words)?;
     let key = |task: &TaskSpec| {
         let mut said = contents.task(task).map_err(words)?;
@@ -247,5 +276,27 @@ mod tests {
         let other = Folder::new();
         other.append("base/config.json", " ");
         assert_ne!(same, key(&other, "b", &|_| {}));
+    }
+
+    #[test]
+    fn the_same_files_read_in_two_ways_have_two_hashes() {
+        let folder = Folder::new();
+        let path = folder.path().join("own.jsonl");
+        let source = format!("[{{ name = 'own', paths = [{path:?}] }}]");
+        let suite: SuiteSpec = toml::from_str(&format!(
+            "[[task]]\nkind = 'long_loss'\nname = 'loss'\nsources = {source}\ncontext = 8\nstride = 4\ndocuments = 1\n\
+             max_tokens = 16\n[[task]]\nkind = 'generate'\nname = 'answers'\nsources = {source}\nprompt = '{{{{text}}}}'\n\
+             metrics = ['exact_match']\nexpected = 'number'\nmax_tokens = 4"
+        ))
+        .unwrap();
+        let keys = |number: usize| {
+            let line = format!("{{\"text\": \"how many\", \"number\": \"{number}\"}}\n");
+            std::fs::write(&path, line).unwrap();
+            let mut contents = Contents::new(folder.path());
+            [0, 1].map(|i| contents.task(&suite.task[i]).unwrap())
+        };
+        let ([loss, answers], [same_loss, other_answers]) = (keys(3), keys(4));
+        assert_eq!(loss, same_loss);
+        assert_ne!(answers, other_answers);
     }
 }

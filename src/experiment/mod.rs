@@ -22,7 +22,7 @@ mod trial;
 pub use axis::AxisSpec;
 pub use check::ropes;
 pub use cost::{Cost, ReadingSpeed, Speed, training_bytes};
-pub use identity::{ENGINE_FORMAT, score_keys};
+pub use identity::{ENGINE_FORMAT, score_keys, suite_key};
 pub use manifest::{ArmsData, DataManifest, Taken, Trained};
 pub use prepare::{PrepareError, plan, prepare};
 pub use repositories::repositories;

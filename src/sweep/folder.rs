@@ -160,7 +160,7 @@ impl TrialFolder {
         }
     }
 
-    /// Whether there is work to go on from: a failure takes it away.
+    /// Whether a worker began, and none has failed since.
     fn begun(&self) -> bool {
         self.path.join("progress.json").exists()
     }
@@ -233,10 +233,15 @@ impl TrialFolder {
         Ok(())
     }
 
-    /// Publishes a failure and removes what the trial had done so far: it would go on to fail again.
-    pub(super) fn publish_failure(&self, reason: &str) -> Result<()> {
+    /// Removes what the trial did so far, so that it begins anew.
+    pub(super) fn remove_work(&self) -> Result<()> {
         self.clean_up()?;
-        remove(&self.records())?;
+        remove(&self.records())
+    }
+
+    /// Publishes a failure. What the trial has done so far stays for the next try.
+    pub(super) fn publish_failure(&self, reason: &str) -> Result<()> {
+        remove(&self.path.join("progress.json"))?;
         for n in 1..=count(&self.path, "interrupted") {
             remove(&self.path.join(format!("interrupted-{n}.json")))?;
         }
@@ -309,6 +314,19 @@ mod tests {
             "diverged again"
         );
         assert_eq!(folder.failures(), 2);
+    }
+
+    #[test]
+    fn a_failure_keeps_the_work_unless_it_is_of_no_use() {
+        let (_results, folder) = folder();
+        let work = [folder.snapshot(), folder.records()];
+        work.iter().for_each(|path| fs::write(path, "").unwrap());
+        folder.note(&Update::new(Phase::Train, 1, 2)).unwrap();
+        folder.publish_failure("disk full").unwrap();
+        assert_eq!(folder.state(), State::Failed);
+        assert!(work.iter().all(|path| path.exists()));
+        folder.remove_work().unwrap();
+        assert!(work.iter().all(|path| !path.exists()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The study's tables, from published results alone.
 use super::{Published, Result, State, TrialFolder};
 use crate::{
-    evals::{Record, RecordLog, scores, weight},
+    evals::{Record, record, scores, weight},
     experiment::{Study, Trial},
     verdict::{ItemRow, ScoreRow, Tables, TrialRow, add_intervals},
 };
@@ -158,12 +158,14 @@ impl TrialFolder {
             path: path.clone(),
             what,
         };
-        if super::worker::hash(&path)? != published.records {
+        let bytes = std::fs::read(&path).map_err(super::io(&path))?;
+        if blake3::hash(&bytes).to_hex().as_str() != published.records {
             return Err(damaged(
                 "is not what the trial published; delete the trial's folder to run it again".into(),
             ));
         }
-        let (_, records) = RecordLog::open(&path).map_err(|e| damaged(e.to_string()))?;
+        let parsed = record::parse(&path, &bytes);
+        let (_, records) = parsed.map_err(|e| damaged(e.to_string()))?;
         Ok(records)
     }
 }

@@ -2,8 +2,8 @@
 use super::{Phase, Published, Result, TrialFolder, Update, io, progress::Throttle};
 use crate::{
     checkpoint::{self, BaseSpec},
-    evals::{Record, RecordLog, ScoreCache, Subject, Suite},
-    experiment::{Trial, plan, ropes, score_keys},
+    evals::{self, Record, RecordLog, ScoreCache, Subject, Suite},
+    experiment::{Trial, plan, ropes, score_keys, suite_key},
     model::Decoder,
     ops::Env,
     train,
@@ -75,7 +75,7 @@ pub fn run(
         seldom: Throttle::new(Duration::from_secs(1)),
         gone: false,
     };
-    telling.tell(&Update::new(Phase::Load, 0, 0))?;
+    telling.tell(&Update::new(Phase::Load, 0, 0));
     let worked = catch_unwind(AssertUnwindSafe(|| {
         work(&folder, cache, trial, &mut telling)
     }));
@@ -84,7 +84,12 @@ pub fn run(
             folder.publish(&published)?;
             return Ok(Outcome::Done);
         }
-        Ok(Err(error)) => chain(error.as_ref()),
+        Ok(Err(error)) => {
+            if is_final(error.as_ref()) {
+                folder.remove_work()?;
+            }
+            chain(error.as_ref())
+        }
         Err(panic) => {
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or(panic.downcast_ref::<&str>().copied());
@@ -93,6 +98,16 @@ pub fn run(
     };
     folder.publish_failure(&reason)?;
     Ok(Outcome::Failed(reason))
+}
+
+/// Whether going on from what was done would fail again: training diverged, or what it goes on from is no good. After
+/// any other error (a full disk, a text that cannot be read) the work is kept for the next try.
+fn is_final(error: &(dyn std::error::Error + 'static)) -> bool {
+    let training = matches!(
+        error.downcast_ref(),
+        Some(train::Error::Diverged { .. } | train::Error::Snapshot { .. })
+    );
+    training || matches!(error.downcast_ref(), Some(evals::Error::Record { .. }))
 }
 
 /// An error and its causes in one line; a cause that the error already says is not said again.
@@ -119,15 +134,17 @@ struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    fn tell(&mut self, update: &Update) -> Result<()> {
+    fn tell(&mut self, update: &Update) {
         let last = update.done == update.total;
         if self.seldom.ready() || last {
-            self.folder.note(update)?;
+            // What `status` shows is no reason to lose the trial.
+            if let Err(e) = self.folder.note(update) {
+                log::warn!("status is not told: {e}");
+            }
         }
         if self.often.ready() || last {
             self.gone |= (self.report)(update).is_err();
         }
-        Ok(())
     }
 }
 
@@ -138,6 +155,7 @@ fn work(
     telling: &mut Telling,
 ) -> Work<Published> {
     let env = Env::cpu();
+    let texts = suite_key(&trial.spec.evals)?;
     let base = trial.spec.base.load(&env)?;
     let tokenizer = base.tokenizer;
     let mut published = Published {
@@ -175,6 +193,13 @@ fn work(
     let keys = score_keys(&trial.spec.evals, &scored, &published.rope, &env.backend())?;
     // By the template that is in the keys.
     let suite = Suite::load(&trial.spec.evals, &tokenizer, scored.chat_template()?)?;
+    // Training takes long, and the trial's key was made before it.
+    if suite_key(&trial.spec.evals)? != texts {
+        return Err(
+            "the texts of its evaluations changed while it trained; put them back and run it again with --retry-failed"
+                .into(),
+        );
+    }
     let subject = Subject {
         env: &env,
         model: &model,
@@ -222,7 +247,6 @@ fn train(
         snapshot: &snapshot,
         snapshot_every: SNAPSHOT_EVERY,
     };
-    let mut told = Ok(());
     let outcome = train::run(env, model, &run, |progress| {
         let update = Update {
             phase: Phase::Train,
@@ -231,12 +255,9 @@ fn train(
             rate: Some(progress.tokens_per_second),
             loss: Some(progress.loss),
         };
-        if told.is_ok() {
-            told = telling.tell(&update);
-        }
+        telling.tell(&update);
         end_alone(telling);
     })?;
-    told?;
     Ok(outcome)
 }
 
@@ -250,24 +271,23 @@ fn score(
     let cache = ScoreCache::of_environment();
     suite.know(keys.iter().filter_map(|key| cache.get(key)).flatten());
     let (mut log, finished) = RecordLog::open(&folder.records())?;
-    let mut told = Ok(());
     let records = suite.run(subject, finished, &mut |new, progress| {
         log.append(new)?;
         let (done, total) = (progress.done as u64, progress.items as u64);
-        if told.is_ok() {
-            told = telling.tell(&Update::new(Phase::Score, done, total));
-        }
+        telling.tell(&Update::new(Phase::Score, done, total));
         end_alone(telling);
         Ok(())
     })?;
-    told?;
     let path = folder.records();
     File::open(&path)
         .and_then(|file| file.sync_all())
         .map_err(io(&path))?;
     for (task, key) in suite.tasks().iter().zip(keys) {
         let of_task: Vec<&Record> = records.iter().filter(|r| r.task == task.name()).collect();
-        cache.put(key, &of_task)?;
+        // It spares others the work; the trial has its records.
+        if let Err(e) = cache.put(key, &of_task) {
+            log::warn!("scores are not kept for other runs: {e}");
+        }
     }
     Ok(())
 }

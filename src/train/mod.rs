@@ -28,6 +28,12 @@ pub enum Error {
     Spec(String),
     #[error("diverged at step {step}: {what}")]
     Diverged { step: u64, what: String },
+    #[error("{path}: cannot be written: {source}")]
+    Unwritten {
+        path: String,
+        source: std::io::Error,
+    },
+    /// What training would go on from is damaged, or another model's.
     #[error("snapshot {path}: {what}")]
     Snapshot { path: String, what: String },
 }

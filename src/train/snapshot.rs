@@ -48,7 +48,10 @@ impl Snapshot {
         crate::whole_file::replace(path, |file| {
             candle_core::safetensors::save(&tensors, file.path()).map_err(std::io::Error::other)
         })
-        .map_err(|e| failed(path, e))
+        .map_err(|source: std::io::Error| Error::Unwritten {
+            path: path.display().to_string(),
+            source,
+        })
     }
 
     /// # Errors

@@ -70,6 +70,7 @@ impl Work {
         command.current_dir(self.0.path()).args(arguments);
         command
             .env_remove("RUST_LOG")
+            .env_remove("HARNESS_CACHE")
             .env_remove("RAYON_NUM_THREADS");
         command
     }
