@@ -64,6 +64,7 @@ fn state(spec: &SourceSpec) -> Result<String> {
     let mut spec = spec.clone();
     spec.clean = super::clean::CleanSpec::default();
     let mut hash = blake3::Hasher::new();
+    hash.update(&read::VERSION.to_le_bytes());
     hash.update(serde_json::to_string(&spec).unwrap_or_default().as_bytes());
     for file in read::files(&spec)? {
         let metadata = fs::metadata(&file.path).map_err(|e| Error::File {

@@ -283,6 +283,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether a writer of this prefix is at work, or was killed before it had cleared up.
+    pub fn left(prefix: &Path) -> bool {
+        beside(prefix, ".part").exists()
+    }
+
     /// Publishes the two files and what they were made with, the index last.
     ///
     /// # Errors

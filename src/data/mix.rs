@@ -29,6 +29,11 @@ impl MixSpec {
             }
         }
         let total: f64 = self.0.values().sum();
+        if !total.is_finite() {
+            return Err(Error::Mix(
+                "the weights add up to more than a number can say; give smaller ones".into(),
+            ));
+        }
         if total <= 0.0 {
             return Err(Error::Mix(
                 "all weights are zero; give one source at least".into(),

@@ -135,6 +135,12 @@ pub enum Generator {
 }
 
 impl SourceSpec {
+    /// Whether it is read as texts, which are cleaned, deduplicated and decontaminated; a generator's and token files'
+    /// are not.
+    pub fn has_texts(&self) -> bool {
+        self.generator.is_none() && self.tokens.is_none()
+    }
+
     pub(super) fn wrong<T>(&self, what: impl Into<String>) -> Result<T> {
         Err(self.error(what))
     }

@@ -58,8 +58,10 @@ pub(super) fn arm(
         data::check_sources(&arm.data).map_err(|e| data_error(&arm.data, &e))?;
     }
     if let Some(dedup) = &arm.dedup {
-        let names = arm.data.iter().map(|source| source.name.as_str());
-        dedup.check(names).map_err(|e| e.to_string())?;
+        let texts = arm.data.iter().filter(|source| source.has_texts());
+        dedup
+            .check(texts.map(|source| source.name.as_str()))
+            .map_err(|e| e.to_string())?;
     }
     if let Some(decontaminate) = &arm.decontaminate {
         decontaminate.check().map_err(|e| e.to_string())?;
@@ -109,7 +111,8 @@ impl Study {
     /// # Errors
     /// One line: what cannot be had, where, and what to do.
     pub fn prepare(&self, cache: &Path, watch: &Watch) -> Result<(Vec<Cost>, DataManifest)> {
-        let mut planned = BTreeSet::new();
+        // The first arm that trains on this data, by all that the plan depends on.
+        let mut planned: BTreeMap<String, String> = BTreeMap::new();
         let mut preparations: Vec<(String, ArmsData)> = Vec::new();
         let mut estimates: BTreeMap<String, Estimate> = BTreeMap::new();
         let mut costs = Vec::with_capacity(self.trials.len());
@@ -135,7 +138,12 @@ impl Study {
                 spec.evals
             ])
             .to_string();
-            if !trial.is_base() && planned.insert(data) {
+            if trial.is_base() {
+                // Nothing is prepared for it.
+            } else if let Some(first) = planned.get(&data) {
+                note_as(&mut preparations, trial, first);
+            } else {
+                planned.insert(data, trial.arm.clone());
                 let failed = |e: PrepareError| match e {
                     PrepareError::Data(e) => wrong(data_error(&spec.data, &e)),
                     PrepareError::Evals(e) => wrong(format!("evals.suite: {e}")),
@@ -162,6 +170,17 @@ impl Study {
         }
         let preparations = preparations.into_iter().map(|(_, data)| data).collect();
         Ok((costs, DataManifest::of(self, preparations)))
+    }
+}
+
+/// Notes that a trial trains on what the arm `first` does.
+fn note_as(preparations: &mut [(String, ArmsData)], trial: &Trial, first: &str) {
+    for (_, data) in preparations {
+        let known = data.trained.get(first).cloned();
+        if let Some(trained) = known.filter(|_| !data.arms.contains(&trial.arm)) {
+            data.arms.push(trial.arm.clone());
+            data.trained.insert(trial.arm.clone(), trained);
+        }
     }
 }
 

@@ -75,7 +75,7 @@ impl DedupSpec {
             if !sources.contains(&name.as_str()) {
                 let known = sources.join(", ");
                 return wrong(format!(
-                    "precedence: {name:?} is no data source; there are {known}"
+                    "precedence: {name:?} is no data source of texts; there are {known}"
                 ));
             }
             if self.precedence[..i].contains(name) {

@@ -318,7 +318,7 @@ impl Preparation<'_> {
             let shard = Shard::open(&prefix).ok();
             shard.filter(|shard| shard.about() == Some(&about))
         };
-        if let Some(shard) = cached() {
+        if let Some(shard) = cached().filter(|_| !Writer::left(&prefix)) {
             return Ok(shard);
         }
         let mut writer = Writer::open(&prefix, about.clone())?;

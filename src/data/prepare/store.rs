@@ -51,6 +51,9 @@ pub(super) struct Summary {
 struct Head {
     /// Documents that were read up to its end, those dropped among them.
     taken: u64,
+    /// Hash of these documents as they were read.
+    #[serde(default)]
+    read: String,
     /// Documents in it.
     documents: u64,
     /// What is left up to its end.
@@ -293,12 +296,28 @@ impl Writer {
         }
     }
 
-    /// Writes a segment if there is enough for one. When this is called must depend on the documents alone.
-    pub fn settle(&mut self) -> Result<()> {
+    /// The hash of the documents that were taken, as they were read.
+    pub fn read(&self) -> &str {
+        &self.head.read
+    }
+
+    /// Writes a segment if there is enough for one. When this is called must depend on the documents alone; `read` is
+    /// the hash of all of them so far, as they were read.
+    pub fn settle(&mut self, read: String) -> Result<()> {
+        self.head.read = read;
         match self.pending_bytes >= SEGMENT {
             true => self.write(),
             false => Ok(()),
         }
+    }
+
+    /// Removes the segments.
+    pub fn discard(self) -> Result<()> {
+        for i in (0..self.segments).rev() {
+            let path = segment(&self.folder, i);
+            fs::remove_file(&path).map_err(failed(&path))?;
+        }
+        Ok(())
     }
 
     fn write(&mut self) -> Result<()> {
@@ -374,7 +393,7 @@ mod tests {
         assert_eq!(writer.taken(), from as u64);
         for i in from..to {
             writer.push((i % 3 > 0).then(|| document(i)));
-            writer.settle().unwrap();
+            writer.settle(i.to_string()).unwrap();
         }
         writer
     }

@@ -97,6 +97,10 @@ fn text(file: &File, name: &Path, reading: &mut Reading) -> Result<bool> {
     }
 }
 
+/// Which documents reading gives from the same files: raised when it gives others, so that hashes kept before are made
+/// again.
+pub(super) const VERSION: u32 = 2;
+
 /// All documents of a source of files or crates, in the order of their names, cleaned as the source says.
 ///
 /// # Errors

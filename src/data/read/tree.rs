@@ -22,6 +22,11 @@ pub(super) fn files(spec: &SourceSpec, folder: &Path) -> Result<Vec<File>> {
         .git_global(false)
         .git_exclude(false)
         .ignore(false);
+    // As in the names of a data set on the hub.
+    let options = glob::MatchOptions {
+        require_literal_separator: true,
+        ..Default::default()
+    };
     let mut found = Vec::new();
     for entry in walk.build() {
         let entry = entry.map_err(|e| Error::File {
@@ -33,7 +38,10 @@ pub(super) fn files(spec: &SourceSpec, folder: &Path) -> Result<Vec<File>> {
         }
         let path = entry.into_path();
         let inner = path.strip_prefix(folder).unwrap_or(&path);
-        if wanted.as_ref().is_none_or(|w| w.matches_path(inner)) {
+        if wanted
+            .as_ref()
+            .is_none_or(|w| w.matches_path_with(inner, options))
+        {
             found.push(File {
                 id: inner.display().to_string(),
                 path: path.clone(),

@@ -129,8 +129,12 @@ impl RopeSpec {
 
     fn check_ranges(&self) -> Result<()> {
         let above = |least: f64, value: f64| value.is_finite() && value > least;
+        if let Some(factor) = self.factor.filter(|x| !x.is_finite() || *x < 1.0) {
+            return Err(Error::Rope(format!(
+                "factor = {factor} is out of range; it must be at least 1"
+            )));
+        }
         let rules = [
-            ("factor", self.factor, 1.0f64.next_down()),
             (
                 "original_context",
                 self.original_context.map(|n| n as f64),
@@ -149,8 +153,7 @@ impl RopeSpec {
         for (name, value, least) in rules {
             if let Some(value) = value.filter(|value| !above(least, *value)) {
                 return Err(Error::Rope(format!(
-                    "{name} = {value} is out of range; it must be above {}",
-                    least.floor()
+                    "{name} = {value} is out of range; it must be above {least}"
                 )));
             }
         }
