@@ -97,8 +97,10 @@ pub fn ropes(
         if let Some(said) = &stage.rope {
             rope = said.resolve(config.rope.rope_theta).map_err(|e| (i, e))?;
         }
-        rope.inv_freq(config.head_dim, stage.context)
-            .map_err(|e| (i, e))?;
+        // Both lists of longrope are counted, those for short texts and those for long ones.
+        for length in [stage.context, 1, u32::MAX as usize] {
+            rope.inv_freq(config.head_dim, length).map_err(|e| (i, e))?;
+        }
         all.push(rope.clone());
     }
     Ok(all)

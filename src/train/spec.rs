@@ -227,7 +227,11 @@ impl OptimizerSpec {
             ("beta1", self.beta1, share(self.beta1)),
             ("beta2", self.beta2, share(self.beta2)),
             ("eps", self.eps, self.eps.is_finite() && self.eps > 0.0),
-            ("weight_decay", self.weight_decay, self.weight_decay >= 0.0),
+            (
+                "weight_decay",
+                self.weight_decay,
+                self.weight_decay.is_finite() && self.weight_decay >= 0.0,
+            ),
             ("clip", self.clip, self.clip > 0.0),
             ("floor", self.floor, (0.0..=1.0).contains(&self.floor)),
         ];

@@ -95,17 +95,19 @@ impl RopeSpec {
             },
             "longrope" => {
                 let original = original_context()?;
-                let stretch = self.factor.unwrap_or(1.0);
-                let scale = if stretch <= 1.0 {
-                    1.0
-                } else {
-                    (1.0 + stretch.ln() / (original as f64).ln()).sqrt()
+                // One of the two is said: without both, q and k would silently not be scaled.
+                let attention_factor = match self.attention_factor {
+                    Some(said) => said,
+                    None => match self.need("factor` or `attention_factor", self.factor, method)? {
+                        stretch if stretch <= 1.0 => 1.0,
+                        stretch => (1.0 + stretch.ln() / (original as f64).ln()).sqrt(),
+                    },
                 };
                 Scaling::Longrope {
                     original_context: original,
                     short_factor: self.need("short_factor", self.short_factor.clone(), method)?,
                     long_factor: self.need("long_factor", self.long_factor.clone(), method)?,
-                    attention_factor: self.attention_factor.unwrap_or(scale),
+                    attention_factor,
                 }
             }
             other => {
@@ -157,6 +159,13 @@ impl RopeSpec {
                 )));
             }
         }
+        let parts = self.parts_bounds();
+        if parts.0 <= parts.1 {
+            return Err(Error::Rope(format!(
+                "beta_fast = {} must be above beta_slow = {}",
+                parts.0, parts.1
+            )));
+        }
         let factors = self.short_factor.iter().chain(&self.long_factor).flatten();
         match factors.copied().find(|factor| !above(0.0, *factor)) {
             Some(factor) => Err(Error::Rope(format!(
@@ -164,6 +173,14 @@ impl RopeSpec {
             ))),
             None => Ok(()),
         }
+    }
+
+    /// Rotations over the original context above which a frequency is kept, and below which it is divided.
+    fn parts_bounds(&self) -> (f64, f64) {
+        (
+            self.beta_fast.unwrap_or(32.0),
+            self.beta_slow.unwrap_or(1.0),
+        )
     }
 
     fn need<T>(&self, name: &str, value: Option<T>, method: &str) -> Result<T> {
@@ -175,11 +192,12 @@ impl RopeSpec {
     }
 
     fn parts(&self, method: &str) -> Result<Parts> {
+        let (beta_fast, beta_slow) = self.parts_bounds();
         Ok(Parts {
             factor: self.need("factor", self.factor, method)?,
             original_context: self.need("original_context", self.original_context, method)?,
-            beta_fast: self.beta_fast.unwrap_or(32.0),
-            beta_slow: self.beta_slow.unwrap_or(1.0),
+            beta_fast,
+            beta_slow,
             truncate: self.truncate.unwrap_or(true),
         })
     }

@@ -103,3 +103,26 @@ fn config_json_carries_every_method() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_would_do_nothing_or_the_opposite_is_refused() {
+    let lists = "original_context = 512\nshort_factor = [1, 2]\nlong_factor = [3, 4]";
+    for (toml, said) in [
+        (
+            "scaling = 'yarn'\nfactor = 4\noriginal_context = 512\nbeta_fast = 1\nbeta_slow = 32"
+                .to_string(),
+            "beta_fast = 1 must be above beta_slow = 32",
+        ),
+        (
+            format!("scaling = 'longrope'\n{lists}"),
+            "needs `factor` or `attention_factor`, which is missing",
+        ),
+        (
+            "scaling = 'linear'\nfactor = 0.5".to_string(),
+            "factor = 0.5 is out of range; it must be at least 1",
+        ),
+    ] {
+        let error = spec(&toml).resolve(1e4).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
