@@ -1,7 +1,7 @@
 //! From a document's text to its tokens.
 use super::{Document, Error, Result, megatron::Writer};
 use rayon::prelude::*;
-use tokenizers::Tokenizer;
+use tokenizers::{ModelWrapper, Tokenizer};
 
 /// A longer text is encoded in pieces of about this many bytes: the tokenizer's working memory is
 /// about a hundred times the text that it is given, and should stay in the processor's cache.
@@ -66,6 +66,16 @@ fn batch(documents: &mut impl Iterator<Item = Result<Document>>) -> (Vec<Documen
     (all, None)
 }
 
+/// Switches off what makes a text other tokens each time: BPE's dropout, which draws without a seed.
+pub fn without_dropout(tokenizer: &mut Tokenizer) {
+    let mut model = tokenizer.get_model().clone();
+    if let ModelWrapper::BPE(bpe) = &mut model
+        && bpe.dropout.take().is_some()
+    {
+        tokenizer.with_model(model);
+    }
+}
+
 /// Encodes documents as plain text: no template, no truncation, no padding, and what reads like a
 /// special token is text.
 pub struct Encoder(Tokenizer);
@@ -79,6 +89,7 @@ impl Encoder {
             .with_truncation(None)
             .expect("no truncation is always valid");
         tokenizer.set_encode_special_tokens(true);
+        without_dropout(&mut tokenizer);
         Self(tokenizer)
     }
 
@@ -213,6 +224,11 @@ mod tests {
             strategy: PaddingStrategy::Fixed(1000),
             ..Default::default()
         }));
+        let mut model = tokenizer.get_model().clone();
+        if let ModelWrapper::BPE(bpe) = &mut model {
+            bpe.dropout = Some(0.5);
+        }
+        tokenizer.with_model(model);
         assert_eq!(Encoder::new(&tokenizer).encode(&text).unwrap(), plain);
     }
 

@@ -21,7 +21,7 @@ mod stream;
 mod synthetic;
 mod tokenizer;
 
-pub use encode::{Encoder, encode_all};
+pub use encode::{Encoder, encode_all, without_dropout};
 pub use lengths::{Bucket, Lengths, Seen};
 pub use mix::{LongSpec, MixSpec};
 pub use pack::Packing;

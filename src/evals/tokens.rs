@@ -24,13 +24,14 @@ pub struct Spans {
 }
 
 impl Tokens {
-    /// Takes the tokenizer without its truncation and padding.
+    /// Takes the tokenizer without its truncation, padding and dropout.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, Error> {
         let mut tokenizer = tokenizer.clone();
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)
             .map_err(|e| Error::Tokenizer(e.to_string()))?;
+        crate::data::without_dropout(&mut tokenizer);
         let special = tokenizer
             .encode("a", true)
             .map_err(|e| Error::Tokenizer(e.to_string()))?;
