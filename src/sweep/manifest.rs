@@ -250,11 +250,6 @@ impl ResultsFolder {
         let text = toml::to_string(&now).map_err(wrong)?;
         write(&path, &text)
     }
-
-    /// Where tokenised data is kept.
-    pub fn cache(&self) -> PathBuf {
-        self.path.join("cache")
-    }
 }
 
 fn has_trials(results: &Path) -> bool {

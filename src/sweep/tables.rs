@@ -159,7 +159,7 @@ impl TrialFolder {
             what,
         };
         let bytes = std::fs::read(&path).map_err(super::io(&path))?;
-        if blake3::hash(&bytes).to_hex().as_str() != published.records {
+        if super::worker::hash(&bytes) != published.records {
             return Err(damaged(
                 "is not what the trial published; delete the trial's folder to run it again".into(),
             ));
